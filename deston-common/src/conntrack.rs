@@ -1,0 +1,107 @@
+//! The state of a flow: a set of bits that only grows, so that one atomic or changes it.
+
+use crate::listener::FlowTimeouts;
+use crate::net::TCP;
+
+/// TCP header flags (RFC 9293, section 3.1).
+pub mod tcp {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Opens a connection.
+    pub const SYN: u8 = 0x02;
+    /// Aborts a connection.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgement number counts.
+    pub const ACK: u8 = 0x10;
+}
+
+/// Who sent a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// From client to server.
+    Forward,
+    /// From server to client.
+    Reply,
+}
+
+/// What is known of a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct State(pub u64);
+
+impl State {
+    /// The server has answered: a SYN-ACK, or any UDP packet.
+    pub const REPLIED: u64 = 1;
+    /// The client has acknowledged the server's SYN-ACK.
+    pub const ESTABLISHED: u64 = 2;
+    /// The client has closed its side.
+    pub const FIN_FORWARD: u64 = 4;
+    /// The server has closed its side.
+    pub const FIN_REPLY: u64 = 8;
+    /// Either side has aborted.
+    pub const RESET: u64 = 16;
+    /// The flow no longer counts against its server's `max_connections`. Whoever sets this bit, and
+    /// found it unset, takes the flow off the count: once, whatever races.
+    pub const RELEASED: u64 = 32;
+
+    /// The bits a packet adds.
+    #[inline(always)]
+    pub const fn news(self, protocol: u8, direction: Direction, flags: u8) -> u64 {
+        if protocol != TCP {
+            return match direction {
+                Direction::Forward => 0,
+                Direction::Reply => Self::REPLIED & !self.0,
+            };
+        }
+        let mut bits = 0;
+        if flags & tcp::RST != 0 {
+            bits |= Self::RESET;
+        }
+        match direction {
+            Direction::Forward => {
+                if flags & tcp::FIN != 0 {
+                    bits |= Self::FIN_FORWARD;
+                }
+                if self.0 & Self::REPLIED != 0 && flags & (tcp::ACK | tcp::SYN) == tcp::ACK {
+                    bits |= Self::ESTABLISHED;
+                }
+            }
+            Direction::Reply => {
+                if flags & tcp::FIN != 0 {
+                    bits |= Self::FIN_REPLY;
+                }
+                if flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK {
+                    bits |= Self::REPLIED;
+                }
+            }
+        }
+        bits & !self.0
+    }
+
+    /// Whether the server's socket is closed, so that the flow need not count any more.
+    #[inline(always)]
+    pub const fn is_closed(self) -> bool {
+        let both = Self::FIN_FORWARD | Self::FIN_REPLY;
+        self.0 & both == both || self.0 & Self::RESET != 0
+    }
+
+    /// Idle time after which the flow is over, in nanoseconds.
+    #[inline(always)]
+    pub const fn timeout_ns(self, protocol: u8, timeouts: &FlowTimeouts) -> u64 {
+        if protocol != TCP {
+            return if self.0 & Self::REPLIED != 0 {
+                timeouts.udp_two_way_ns
+            } else {
+                timeouts.udp_one_way_ns
+            };
+        }
+        if self.0 & Self::RESET != 0 {
+            timeouts.tcp_rst_ns
+        } else if self.is_closed() {
+            timeouts.tcp_fin_ns
+        } else if self.0 & Self::ESTABLISHED != 0 {
+            timeouts.tcp_established_ns
+        } else {
+            timeouts.tcp_syn_ns
+        }
+    }
+}
