@@ -1,1 +1,3 @@
-fn main(){}
+//! The `deston` program.
+
+fn main() {}

@@ -1,0 +1,12 @@
+//! Live state of listeners, pools and servers: what selection reads and what connections hold.
+//!
+//! Everything here is keyed by identity and outlives a reload: a pool keeps its cursor, a server
+//! keeps the count of its open connections. Only `control` replaces what is inside; the proxy reads.
+
+mod listener;
+mod pool;
+mod server;
+
+pub use listener::{Listener, Serving};
+pub use pool::{Pool, View};
+pub use server::{IdleSlot, Server, Slot};

@@ -1,0 +1,293 @@
+//! A live server: its identity and its connection slots.
+//!
+//! A slot is one of a server's `max_connections` places. Whoever opens an upstream connection (or
+//! a UDP flow) holds a `Slot` for as long as the socket is open, idle or not, so that the limit is
+//! hard across all workers. Idle connections give way: while a claim waits, every worker that
+//! holds an idle connection to the server closes one.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use deston_common::server::ServerId;
+use tokio::sync::Notify;
+
+/// A server in use.
+#[derive(Debug)]
+pub struct Server {
+    id: ServerId,
+    name: String,
+    address: SocketAddr,
+    limit: AtomicU32,
+    open: AtomicU32,
+    idle: AtomicU32,
+    waiting: AtomicU32,
+    opened: AtomicU64,
+    /// A slot or an idle connection came or went.
+    changed: Notify,
+    /// A claim began to wait.
+    give_way: Notify,
+}
+
+/// One of a server's places, held while an upstream connection is open. Declare it after the
+/// socket: fields drop in order, and the place is free only once the socket is closed.
+#[derive(Debug)]
+pub struct Slot {
+    server: Arc<Server>,
+}
+
+/// A slot whose connection carries nothing at the moment.
+#[derive(Debug)]
+pub struct IdleSlot {
+    /// Taken out by `wake`.
+    slot: Option<Slot>,
+    server: Arc<Server>,
+}
+
+impl Server {
+    /// A server without connections.
+    pub fn new(id: ServerId, name: String, address: SocketAddr, limit: u32) -> Self {
+        Self {
+            id,
+            name,
+            address,
+            limit: AtomicU32::new(limit),
+            open: AtomicU32::new(0),
+            idle: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            opened: AtomicU64::new(0),
+            changed: Notify::new(),
+            give_way: Notify::new(),
+        }
+    }
+
+    /// What tables call it.
+    pub fn id(&self) -> ServerId {
+        self.id
+    }
+
+    /// Its name in logs.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Open upstream connections, idle ones included.
+    pub fn open(&self) -> u32 {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    /// Open upstream connections that carry nothing, of all workers.
+    pub fn idle(&self) -> u32 {
+        self.idle.load(Ordering::SeqCst)
+    }
+
+    /// Connections opened since the server is known.
+    pub fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    /// Sets `max_connections`; open connections above a lowered limit finish.
+    pub fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    /// Takes a slot if one is free.
+    pub fn claim(self: &Arc<Self>) -> Option<Slot> {
+        let limit = self.limit.load(Ordering::SeqCst);
+        self.open
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| {
+                (open < limit).then_some(open + 1)
+            })
+            .ok()?;
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Some(Slot { server: Arc::clone(self) })
+    }
+
+    /// Whether waiting for a slot has a point: one is free, or an idle connection holds one.
+    pub fn may_free_a_slot(&self) -> bool {
+        self.idle() > 0 || self.open() < self.limit.load(Ordering::SeqCst)
+    }
+
+    /// Takes a slot, waiting while idle connections hold some. `None` once all are busy.
+    pub async fn claim_from_idle(self: &Arc<Self>) -> Option<Slot> {
+        let _waiting = Waiting::begin(self);
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // Registered before looking, so that no change between look and wait is missed.
+            changed.as_mut().enable();
+            if let Some(slot) = self.claim() {
+                return Some(slot);
+            }
+            if self.idle() == 0 {
+                return None;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until a claim waits for a slot; the caller then closes one idle connection. Returns at
+    /// once while a claim is waiting.
+    pub async fn asked_to_give_way(&self) {
+        loop {
+            let mut asked = pin!(self.give_way.notified());
+            asked.as_mut().enable();
+            if self.waiting.load(Ordering::SeqCst) > 0 {
+                return;
+            }
+            asked.await;
+        }
+    }
+}
+
+impl Slot {
+    /// The server whose place this is.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Marks the connection idle. Gives the slot back while a claim waits: the connection is then
+    /// to be closed, not kept.
+    pub fn park(self) -> Result<IdleSlot, Self> {
+        let server = Arc::clone(&self.server);
+        // Counted before looking at `waiting`, while a claim raises `waiting` before it looks at
+        // the count: one of the two sees the other.
+        server.idle.fetch_add(1, Ordering::SeqCst);
+        let idle = IdleSlot { slot: Some(self), server };
+        if idle.server.waiting.load(Ordering::SeqCst) > 0 {
+            return idle.wake().map_or_else(|idle| Ok(idle), Err);
+        }
+        Ok(idle)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.server.open.fetch_sub(1, Ordering::SeqCst);
+        self.server.changed.notify_waiters();
+    }
+}
+
+impl IdleSlot {
+    /// Marks the connection busy again.
+    pub fn wake(mut self) -> Result<Slot, Self> {
+        match self.slot.take() {
+            Some(slot) => Ok(slot),
+            None => Err(self),
+        }
+    }
+}
+
+impl Drop for IdleSlot {
+    fn drop(&mut self) {
+        // The place first, then the count: a claim that sees no idle connection has had its chance
+        // at the place.
+        drop(self.slot.take());
+        self.server.idle.fetch_sub(1, Ordering::SeqCst);
+        self.server.changed.notify_waiters();
+    }
+}
+
+/// Counts a waiting claim, also when it is cancelled.
+struct Waiting<'a>(&'a Server);
+
+impl<'a> Waiting<'a> {
+    fn begin(server: &'a Server) -> Self {
+        server.waiting.fetch_add(1, Ordering::SeqCst);
+        server.give_way.notify_waiters();
+        Self(server)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(limit: u32) -> Arc<Server> {
+        let address = SocketAddr::from(([192, 0, 2, 1], 80));
+        Arc::new(Server::new(ServerId(1), "a".to_owned(), address, limit))
+    }
+
+    #[test]
+    fn no_more_slots_than_the_limit_are_given() {
+        let server = server(2);
+        let first = server.claim().unwrap();
+        let _second = server.claim().unwrap();
+        assert!(server.claim().is_none());
+        drop(first);
+        assert!(server.claim().is_some());
+    }
+
+    #[test]
+    fn many_threads_never_hold_more_slots_than_the_limit() {
+        let server = server(3);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        let slot = server.claim();
+                        assert!(server.open() <= 3);
+                        drop(slot);
+                    }
+                });
+            }
+        });
+        assert_eq!(server.open(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_waiting_claim_gets_the_slot_of_an_idle_connection_that_gives_way() {
+        let server = server(1);
+        let idle = server.claim().unwrap().park().unwrap();
+        let holder = async {
+            server.asked_to_give_way().await;
+            drop(idle);
+        };
+        let (slot, ()) = tokio::join!(server.claim_from_idle(), holder);
+        assert!(slot.is_some());
+        assert_eq!((server.open(), server.idle()), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_claim_does_not_wait_while_every_connection_is_busy() {
+        let server = server(1);
+        let _busy = server.claim().unwrap();
+        assert!(server.claim_from_idle().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_not_parked_while_a_claim_waits() {
+        let server = server(2);
+        let busy = server.claim().unwrap();
+        let idle = server.claim().unwrap().park().unwrap();
+        let mut claim = pin!(server.claim_from_idle());
+        assert!(futures_util::poll!(claim.as_mut()).is_pending());
+        drop(busy.park().expect_err("a claim waits"));
+        assert!(claim.await.is_some());
+        drop(idle);
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_is_cancelled_no_longer_asks() {
+        let server = server(1);
+        let idle = server.claim().unwrap().park().unwrap();
+        {
+            let mut claim = pin!(server.claim_from_idle());
+            assert!(futures_util::poll!(claim.as_mut()).is_pending());
+        }
+        let slot = idle.wake().unwrap();
+        assert!(slot.park().is_ok());
+    }
+}
