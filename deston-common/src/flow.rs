@@ -18,23 +18,37 @@ pub struct FlowKey {
     pub destination_port: Be16,
     /// IP protocol number.
     pub protocol: u8,
+    /// Zero. Words and not an array of bytes: the compiler joins odd bytes into loads that the
+    /// verifier refuses on the stack.
+    pub pad: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad2: u16,
 }
 plain_bytes!(FlowKey, 16);
 
 impl FlowKey {
+    /// The tuple of packets from `source` to `destination`.
+    #[inline(always)]
+    pub const fn new(source: (Ipv4Be, Be16), destination: (Ipv4Be, Be16), protocol: u8) -> Self {
+        Self {
+            source: source.0,
+            destination: destination.0,
+            source_port: source.1,
+            destination_port: destination.1,
+            protocol,
+            pad: 0,
+            pad2: 0,
+        }
+    }
+
     /// The tuple of packets in the other direction.
     #[inline(always)]
     pub const fn reversed(self) -> Self {
-        Self {
-            source: self.destination,
-            destination: self.source,
-            source_port: self.destination_port,
-            destination_port: self.source_port,
-            protocol: self.protocol,
-            pad: [0; 3],
-        }
+        Self::new(
+            (self.destination, self.destination_port),
+            (self.source, self.source_port),
+            self.protocol,
+        )
     }
 }
 
@@ -53,7 +67,9 @@ pub struct FlowEntry {
     /// The server that has the flow.
     pub server: ServerId,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: u16,
+    /// Zero.
+    pub pad2: u32,
 }
 plain_bytes!(FlowEntry, 56);
 

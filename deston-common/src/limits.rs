@@ -34,3 +34,6 @@ pub const SNAT_PORT_MIN: u16 = 10_240;
 /// Last port used towards servers: below Linux's ephemeral ports (`ip_local_port_range`, 32768),
 /// which the host's own connections to the same servers take.
 pub const SNAT_PORT_MAX: u16 = 32_767;
+
+/// Flows ended by one run of the expiry program; 32 bytes each have to fit a test packet.
+pub const EXPIRE_BATCH: usize = 64;

@@ -44,9 +44,7 @@ pub struct ListenerEntry {
     /// Index of the pool in POOL_TABLES and CURSORS.
     pub pool: u32,
     /// 1 while the listener takes new flows, 0 once it is removed and only finishes old ones.
-    pub open: u8,
-    /// Zero.
-    pub pad: [u8; 3],
+    pub open: u32,
     /// First port used towards servers, host order.
     pub snat_port_min: u16,
     /// Last port used towards servers, host order.

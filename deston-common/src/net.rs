@@ -89,8 +89,33 @@ impl core::fmt::Debug for Ipv4Be {
     }
 }
 
-/// An Ethernet address.
-pub type Mac = [u8; 6];
+/// An Ethernet address: three words, since the compiler moves an array of bytes in ways that the
+/// verifier refuses on the stack.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(transparent)]
+pub struct Mac([u16; 3]);
+
+impl Mac {
+    /// From the six bytes in the order they are written.
+    pub const fn from_octets(octets: [u8; 6]) -> Self {
+        let [a, b, c, d, e, f] = octets;
+        Self([u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), u16::from_ne_bytes([e, f])])
+    }
+
+    /// The six bytes in the order they are written.
+    pub const fn octets(self) -> [u8; 6] {
+        let [[a, b], [c, d], [e, f]] =
+            [self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes(), self.0[2].to_ne_bytes()];
+        [a, b, c, d, e, f]
+    }
+}
+
+impl core::fmt::Debug for Mac {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let [a, b, c, d, e, g] = self.octets();
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
 
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;

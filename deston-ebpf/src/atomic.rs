@@ -1,0 +1,27 @@
+//! Atomic read-modify-write on map values.
+//!
+//! `core::sync::atomic` has none on BPF, so these are the compiler's intrinsics. They need
+//! `-Ctarget-cpu=v3`, and sequential consistency: with a relaxed order and the result in use,
+//! LLVM 22 silently returns the operand instead of the old value.
+
+use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
+
+/// Adds and returns the value before.
+///
+/// # Safety
+/// `value` points into a live map value.
+#[inline(always)]
+pub(crate) unsafe fn fetch_add(value: *mut u64, more: u64) -> u64 {
+    // SAFETY: the caller's; map values are 8-byte aligned.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(value, more) }
+}
+
+/// Sets bits and returns the value before.
+///
+/// # Safety
+/// `value` points into a live map value.
+#[inline(always)]
+pub(crate) unsafe fn fetch_or(value: *mut u64, bits: u64) -> u64 {
+    // SAFETY: the caller's; map values are 8-byte aligned.
+    unsafe { atomic_or::<u64, u64, { AtomicOrdering::SeqCst }>(value, bits) }
+}

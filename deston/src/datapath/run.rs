@@ -1,0 +1,56 @@
+//! Running the balancer on one packet, attached or not: the kernel's BPF_PROG_TEST_RUN.
+
+use std::time::Duration;
+
+use aya::programs::{TestRun, TestRunOptions};
+
+use super::kernel::{BALANCE, Kernel, KernelError, program};
+
+/// What the kernel would do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Drop it.
+    Drop,
+    /// Hand it to the network stack.
+    Pass,
+    /// Send it out by an interface.
+    Redirect,
+    /// Anything else: the program never asks for it.
+    Other(u32),
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// What became of the packet.
+    pub action: Action,
+    /// The packet as it left the program.
+    pub packet: Vec<u8>,
+    /// Mean time of one run.
+    pub duration: Duration,
+}
+
+impl Kernel {
+    /// Runs the balancer on `packet`, `repeat` times on its own output.
+    pub fn run(&mut self, packet: &[u8], repeat: u32) -> Result<Ran, KernelError> {
+        let mut out = vec![0; packet.len() + 64];
+        let options = TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(&mut out),
+            repeat,
+            ..TestRunOptions::new()
+        };
+        let result = program(&mut self.ebpf, BALANCE)?
+            .test_run(options)
+            .map_err(|source| KernelError::Program { name: BALANCE, source })?;
+        out.truncate(result.data_size_out as usize);
+        // The numbers of enum xdp_action (linux/bpf.h).
+        let action = match result.return_value {
+            1 => Action::Drop,
+            2 => Action::Pass,
+            4 => Action::Redirect,
+            other => Action::Other(other),
+        };
+        Ok(Ran { action, packet: out, duration: result.duration })
+    }
+}
