@@ -50,11 +50,10 @@ fn fill_by(
                 richest = Some((place, *credit));
             }
         }
-        if let Some((place, _)) = richest {
-            if let (Some(credit), Some(member)) = (credits.get_mut(place), members.get(place)) {
-                *credit -= cycle as i32;
-                *slot = member.id;
-            }
+        let Some((place, _)) = richest else { continue };
+        if let (Some(credit), Some(member)) = (credits.get_mut(place), members.get(place)) {
+            *credit -= cycle as i32;
+            *slot = member.id;
         }
     }
     table.len = cycle;

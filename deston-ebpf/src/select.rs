@@ -17,19 +17,38 @@ pub(crate) fn server(listener: &ListenerEntry, key: &FlowKey) -> Result<ServerId
         return Err(Outcome::NoServer);
     };
     let Some(start) = enter(table, listener.pool, key) else { return Err(Outcome::NoServer) };
-    let mut full = false;
-    let chosen = select::choose(table, start, |id| match claim(id) {
-        Claim::Taken => true,
-        Claim::Full => {
-            full = true;
-            false
+    // A subprogram returns numbers only.
+    match choose(table, start) {
+        FULL => Err(Outcome::ServersFull),
+        NONE => Err(Outcome::NoServer),
+        id => Ok(ServerId(id as u16)),
+    }
+}
+
+/// A place was claimed.
+const TAKEN: u32 = 0;
+/// No server of the table is eligible.
+const NONE: u32 = 1 << 16;
+/// Servers are eligible, and all are full.
+const FULL: u32 = 2 << 16;
+
+/// The first server of the table that is eligible and has a place left, which is then claimed.
+///
+/// A subprogram of its own: inlined, the verifier would walk the rest of the pipeline once for
+/// every step of the search.
+#[inline(never)]
+fn choose(table: &Table, start: u64) -> u32 {
+    let mut none = NONE;
+    let chosen = select::choose(table, start, |id| {
+        let claimed = claim(u32::from(id.0));
+        if claimed == FULL {
+            none = FULL;
         }
-        Claim::NotEligible => false,
+        claimed == TAKEN
     });
     match chosen {
-        Some(id) => Ok(id),
-        None if full => Err(Outcome::ServersFull),
-        None => Err(Outcome::NoServer),
+        Some(id) => u32::from(id.0),
+        None => none,
     }
 }
 
@@ -53,21 +72,15 @@ fn enter(table: &Table, pool: u32, key: &FlowKey) -> Option<u64> {
     Some(unsafe { atomic::fetch_add(cursor, 1) })
 }
 
-enum Claim {
-    Taken,
-    Full,
-    NotEligible,
-}
-
 /// Takes one of a server's places. Each claim draws a ticket that no other has, and gives it back
 /// if the server is full, so that the limit is never passed, whatever races.
-#[inline(always)]
-fn claim(id: ServerId) -> Claim {
-    let Some(server) = maps::SERVERS.get(u32::from(id.0)) else { return Claim::NotEligible };
+#[inline(never)]
+fn claim(id: u32) -> u32 {
+    let Some(server) = maps::SERVERS.get(id) else { return NONE };
     if !server.takes_new_flows() {
-        return Claim::NotEligible;
+        return NONE;
     }
-    let Some(load) = maps::LOADS.get_ptr_mut(u32::from(id.0)) else { return Claim::NotEligible };
+    let Some(load) = maps::LOADS.get_ptr_mut(id) else { return NONE };
     let limit = u64::from(server.max_connections);
     // SAFETY: points into a live map value; so below.
     let (opened, closed) = unsafe {
@@ -77,15 +90,15 @@ fn claim(id: ServerId) -> Claim {
         )
     };
     if opened.saturating_sub(closed) >= limit {
-        return Claim::Full;
+        return FULL;
     }
     // SAFETY: as above.
     let ticket = unsafe { atomic::fetch_add(&raw mut (*load).opened, 1) };
     // SAFETY: as above.
     let closed = unsafe { core::ptr::read_volatile(&raw const (*load).closed) };
     if ticket.saturating_sub(closed) >= limit {
-        release(id);
-        return Claim::Full;
+        release(ServerId(id as u16));
+        return FULL;
     }
-    Claim::Taken
+    TAKEN
 }

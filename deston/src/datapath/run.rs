@@ -31,6 +31,14 @@ pub struct Ran {
 }
 
 impl Kernel {
+    /// Instructions the verifier walked to accept the balancer (since Linux 5.16).
+    pub fn verified_instructions(&mut self) -> Result<Option<u32>, KernelError> {
+        let info = program(&mut self.ebpf, BALANCE)?
+            .info()
+            .map_err(|source| KernelError::Program { name: BALANCE, source })?;
+        Ok(info.verified_instruction_count())
+    }
+
     /// Runs the balancer on `packet`, `repeat` times on its own output.
     pub fn run(&mut self, packet: &[u8], repeat: u32) -> Result<Ran, KernelError> {
         let mut out = vec![0; packet.len() + 64];

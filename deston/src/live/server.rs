@@ -40,10 +40,15 @@ pub struct Slot {
 /// A slot whose connection carries nothing at the moment.
 #[derive(Debug)]
 pub struct IdleSlot {
-    /// Taken out by `wake`.
-    slot: Option<Slot>,
-    server: Arc<Server>,
+    // In this order: the place is free before the count falls, so that a claim that sees no idle
+    // connection has had its chance at the place.
+    slot: Slot,
+    mark: IdleMark,
 }
+
+/// Counts an idle connection.
+#[derive(Debug)]
+struct IdleMark(Arc<Server>);
 
 impl Server {
     /// A server without connections.
@@ -155,15 +160,13 @@ impl Slot {
     /// Marks the connection idle. Gives the slot back while a claim waits: the connection is then
     /// to be closed, not kept.
     pub fn park(self) -> Result<IdleSlot, Self> {
-        let server = Arc::clone(&self.server);
         // Counted before looking at `waiting`, while a claim raises `waiting` before it looks at
         // the count: one of the two sees the other.
-        server.idle.fetch_add(1, Ordering::SeqCst);
-        let idle = IdleSlot { slot: Some(self), server };
-        if idle.server.waiting.load(Ordering::SeqCst) > 0 {
-            return idle.wake().map_or_else(|idle| Ok(idle), Err);
+        let mark = IdleMark::new(&self.server);
+        if self.server.waiting.load(Ordering::SeqCst) > 0 {
+            return Err(self);
         }
-        Ok(idle)
+        Ok(IdleSlot { slot: self, mark })
     }
 }
 
@@ -176,21 +179,24 @@ impl Drop for Slot {
 
 impl IdleSlot {
     /// Marks the connection busy again.
-    pub fn wake(mut self) -> Result<Slot, Self> {
-        match self.slot.take() {
-            Some(slot) => Ok(slot),
-            None => Err(self),
-        }
+    pub fn wake(self) -> Slot {
+        let Self { slot, mark } = self;
+        drop(mark);
+        slot
     }
 }
 
-impl Drop for IdleSlot {
+impl IdleMark {
+    fn new(server: &Arc<Server>) -> Self {
+        server.idle.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(server))
+    }
+}
+
+impl Drop for IdleMark {
     fn drop(&mut self) {
-        // The place first, then the count: a claim that sees no idle connection has had its chance
-        // at the place.
-        drop(self.slot.take());
-        self.server.idle.fetch_sub(1, Ordering::SeqCst);
-        self.server.changed.notify_waiters();
+        self.0.idle.fetch_sub(1, Ordering::SeqCst);
+        self.0.changed.notify_waiters();
     }
 }
 
@@ -287,7 +293,7 @@ mod tests {
             let mut claim = pin!(server.claim_from_idle());
             assert!(futures_util::poll!(claim.as_mut()).is_pending());
         }
-        let slot = idle.wake().unwrap();
+        let slot = idle.wake();
         assert!(slot.park().is_ok());
     }
 }

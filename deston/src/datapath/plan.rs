@@ -1,0 +1,158 @@
+//! Whether the kernel can carry a listener, by which interfaces, and if not, why.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::host::{Host, HostError, Link, Route};
+use crate::model::{L4, Listener, XdpMode};
+
+/// The oldest kernel that this build is meant for.
+const OLDEST: (u32, u32) = (6, 1);
+
+/// How the kernel carries a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Interfaces that clients' and servers' packets come in by.
+    pub(super) interfaces: Vec<String>,
+}
+
+impl Plan {
+    /// Interfaces that clients' and servers' packets come in by.
+    pub fn interfaces(&self) -> &[String] {
+        &self.interfaces
+    }
+}
+
+/// Why the kernel cannot carry a listener, or should not.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// Too old a kernel.
+    #[error("Linux {0} is too old: the kernel datapath needs {major}.{minor}", major = OLDEST.0, minor = OLDEST.1)]
+    OldKernel(String),
+    /// IPv6 comes later.
+    #[error("{0} is not an IPv4 address")]
+    NotIpv4(IpAddr),
+    /// Loopback traffic never meets XDP.
+    #[error("{0} is a loopback address")]
+    Loopback(IpAddr),
+    /// The listener is on all addresses.
+    #[error("the listener is on every address; name one")]
+    Wildcard,
+    /// The server is the host itself.
+    #[error("server {0} is on this host")]
+    LocalServer(Ipv4Addr),
+    /// No route to the server.
+    #[error("there is no route to server {0}")]
+    NoRoute(Ipv4Addr),
+    /// No interface holds the listener's address and none is configured.
+    #[error("no interface has the address {0}; set `interfaces`")]
+    AddressNotHere(Ipv4Addr),
+    /// No such interface.
+    #[error("there is no interface `{0}`")]
+    NoInterface(String),
+    /// XDP on veth would switch off segmentation offload for everybody.
+    #[error("{0} is a veth, where XDP would lose segmentation offload")]
+    Veth(String),
+    /// An interface without Ethernet addresses.
+    #[error("{0} is not an Ethernet interface")]
+    NotEthernet(String),
+    /// The host could not be asked.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+/// Whether `auto` asks, which takes the kernel only where it is the better choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// `datapath = "auto"`.
+    Auto,
+    /// `datapath = "xdp"`.
+    Explicitly,
+}
+
+/// Plans a listener.
+pub(super) async fn plan(
+    host: &Host,
+    listener: &Listener,
+    l4: &L4,
+    servers: &[SocketAddr],
+    asked: Asked,
+    mode: XdpMode,
+) -> Result<Plan, Reason> {
+    check_kernel()?;
+    let address = routable(listener.address.ip())?;
+    if address.is_unspecified() {
+        return Err(Reason::Wildcard);
+    }
+
+    let mut links = BTreeMap::new();
+    if l4.interfaces.is_empty() {
+        let link = host.link_with(address).await?.ok_or(Reason::AddressNotHere(address))?;
+        links.insert(link.index, link);
+    }
+    for name in &l4.interfaces {
+        let link = host.link_named(name).await?;
+        let link = link.ok_or_else(|| Reason::NoInterface(name.clone()))?;
+        links.insert(link.index, link);
+    }
+    for server in servers {
+        let server = routable(server.ip())?;
+        match host.route(server).await? {
+            Route::Local => return Err(Reason::LocalServer(server)),
+            Route::Unreachable => return Err(Reason::NoRoute(server)),
+            Route::Out(path) => links.insert(path.link.index, path.link),
+        };
+    }
+    for link in links.values() {
+        check_link(link, asked, mode)?;
+    }
+    Ok(Plan { interfaces: links.into_values().map(|link| link.name).collect() })
+}
+
+fn check_link(link: &Link, asked: Asked, mode: XdpMode) -> Result<(), Reason> {
+    if link.is_loopback || link.mac == deston_common::net::Mac::default() {
+        return Err(Reason::NotEthernet(link.name.clone()));
+    }
+    if link.is_veth && asked == Asked::Auto && mode == XdpMode::Native {
+        return Err(Reason::Veth(link.name.clone()));
+    }
+    Ok(())
+}
+
+fn routable(address: IpAddr) -> Result<Ipv4Addr, Reason> {
+    match address {
+        IpAddr::V4(v4) if v4.is_loopback() => Err(Reason::Loopback(address)),
+        IpAddr::V4(v4) => Ok(v4),
+        IpAddr::V6(v6) if v6.is_loopback() => Err(Reason::Loopback(address)),
+        IpAddr::V6(_) => Err(Reason::NotIpv4(address)),
+    }
+}
+
+fn check_kernel() -> Result<(), Reason> {
+    let release = nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    if version(&release) < Some(OLDEST) {
+        return Err(Reason::OldKernel(release));
+    }
+    Ok(())
+}
+
+/// Major and minor number of a kernel release such as "6.1.0-56-amd64".
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_releases_are_compared_by_number() {
+        assert!(version("6.1.0-56-cloud-amd64") >= Some(OLDEST));
+        assert!(version("6.18.44") >= Some(OLDEST));
+        assert!(version("5.15.0") < Some(OLDEST));
+        assert!(version("garbage") < Some(OLDEST));
+    }
+}
