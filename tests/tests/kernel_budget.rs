@@ -9,7 +9,7 @@ const BUDGET: u32 = 150_000;
 #[test]
 fn the_balancer_stays_within_the_budget_of_verified_instructions() {
     require_kernel!();
-    let mut lab = Lab::new(1);
+    let lab = Lab::new(1);
     let verified = lab.kernel.verified_instructions().unwrap().expect("Linux 5.16 tells");
     println!("verified instructions: {verified}");
     assert!(verified <= BUDGET, "{verified} instructions verified, budget {BUDGET}");

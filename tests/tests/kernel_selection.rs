@@ -109,7 +109,8 @@ fn the_kernel_chooses_what_the_host_code_chooses_over_100_000_flows() {
         kernel.put_server(ServerId(id), &kernel::server_entry(id, u32::MAX)).unwrap();
     }
     let mut seen = BTreeMap::new();
-    let mut runner = TestRunner::new(Config { cases: POOLS, max_shrink_iters: 0, ..Config::default() });
+    let mut runner =
+        TestRunner::new(Config { cases: POOLS, max_shrink_iters: 0, ..Config::default() });
     let kernel = std::cell::RefCell::new(kernel);
     let next = std::cell::Cell::new(0_u32);
     runner

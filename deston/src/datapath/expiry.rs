@@ -23,7 +23,7 @@ impl Kernel {
     /// Ends the flows that have been idle for longer than their listener's timeouts, at `now` on
     /// CLOCK_MONOTONIC. A flow whose listener `timeouts` does not know is ended.
     pub fn expire(
-        &mut self,
+        &self,
         now: Duration,
         timeouts: impl Fn(&ListenerKey) -> Option<FlowTimeouts>,
     ) -> Result<Swept, KernelError> {
@@ -46,15 +46,16 @@ impl Kernel {
         }
         swept.idle = requests.len();
         for batch in requests.chunks(EXPIRE_BATCH) {
-            self.end(batch)?;
+            self.end_if_still(batch)?;
         }
         Ok(swept)
     }
 
-    fn end(&mut self, batch: &[ExpireRequest]) -> Result<(), KernelError> {
+    /// Ends those of at most `EXPIRE_BATCH` flows that nothing has moved since they were read.
+    pub fn end_if_still(&self, batch: &[ExpireRequest]) -> Result<(), KernelError> {
         let packet: Vec<u8> = batch.iter().flat_map(bytes).collect();
         let options = TestRunOptions { data_in: Some(&packet), ..TestRunOptions::new() };
-        program(&mut self.ebpf, EXPIRE)?
+        program(&self.ebpf, EXPIRE)?
             .test_run(options)
             .map_err(|source| KernelError::Program { name: EXPIRE, source })?;
         Ok(())

@@ -109,7 +109,7 @@ impl Kernel {
             .map_max_entries("REPLIES", flows)
             .load(OBJECT)?;
         for name in [BALANCE, EXPIRE] {
-            program(&mut ebpf, name)?
+            program_mut(&mut ebpf, name)?
                 .load()
                 .map_err(|source| KernelError::Program { name, source })?;
         }
@@ -152,7 +152,7 @@ impl Kernel {
 
     /// Detaches from an interface.
     pub fn detach(&mut self, attached: Attached) -> Result<(), KernelError> {
-        program(&mut self.ebpf, BALANCE)?
+        program_mut(&mut self.ebpf, BALANCE)?
             .detach(attached.link)
             .map_err(|source| KernelError::Program { name: BALANCE, source })
     }
@@ -224,10 +224,14 @@ impl Kernel {
     }
 }
 
-pub(super) fn program<'a>(
-    ebpf: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<&'a mut Xdp, KernelError> {
+pub(super) fn program<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Xdp, KernelError> {
+    ebpf.program(name)
+        .ok_or(KernelError::Missing(name))?
+        .try_into()
+        .map_err(|source| KernelError::Program { name, source })
+}
+
+fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, KernelError> {
     ebpf.program_mut(name)
         .ok_or(KernelError::Missing(name))?
         .try_into()

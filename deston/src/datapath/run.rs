@@ -32,15 +32,15 @@ pub struct Ran {
 
 impl Kernel {
     /// Instructions the verifier walked to accept the balancer (since Linux 5.16).
-    pub fn verified_instructions(&mut self) -> Result<Option<u32>, KernelError> {
-        let info = program(&mut self.ebpf, BALANCE)?
+    pub fn verified_instructions(&self) -> Result<Option<u32>, KernelError> {
+        let info = program(&self.ebpf, BALANCE)?
             .info()
             .map_err(|source| KernelError::Program { name: BALANCE, source })?;
         Ok(info.verified_instruction_count())
     }
 
     /// Runs the balancer on `packet`, `repeat` times on its own output.
-    pub fn run(&mut self, packet: &[u8], repeat: u32) -> Result<Ran, KernelError> {
+    pub fn run(&self, packet: &[u8], repeat: u32) -> Result<Ran, KernelError> {
         let mut out = vec![0; packet.len() + 64];
         let options = TestRunOptions {
             data_in: Some(packet),
@@ -48,7 +48,7 @@ impl Kernel {
             repeat,
             ..TestRunOptions::new()
         };
-        let result = program(&mut self.ebpf, BALANCE)?
+        let result = program(&self.ebpf, BALANCE)?
             .test_run(options)
             .map_err(|source| KernelError::Program { name: BALANCE, source })?;
         out.truncate(result.data_size_out as usize);
