@@ -3,8 +3,14 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a harness panics where a test would, so that the trace shows the place"
+    clippy::print_stdout,
+    reason = "a harness panics and prints where a test would, so that the trace shows the place"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the lab waits for other processes, whose clock nobody can pause"
 )]
 
 pub mod kernel;
+pub mod lab;
 pub mod packet;

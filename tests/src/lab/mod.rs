@@ -1,0 +1,80 @@
+//! The namespace lab: a client, a balancer and servers, each a host of its own with real sockets.
+//!
+//! ```text
+//!   client            balancer               server n
+//!   198.51.100.2 ---- 198.51.100.1
+//!                     203.0.113.(16n+1) ---- 203.0.113.(16n+2)
+//! ```
+//! Servers have no route to the client: a reply can only come back through the balancer. Everything
+//! a lab made goes with it.
+
+mod namespace;
+mod process;
+mod server;
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+pub use namespace::Namespace;
+pub use process::{Deston, wait_until};
+pub use server::{TcpServer, UdpServer};
+
+/// Address of the balancer towards the client, where listeners are.
+pub const BALANCER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+/// Address of the client.
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+
+/// Hosts and the links between them.
+pub struct Lab {
+    /// The client's host.
+    pub client: Namespace,
+    /// The balancer's host.
+    pub balancer: Namespace,
+    /// The servers' hosts.
+    pub servers: Vec<Namespace>,
+}
+
+impl Lab {
+    /// A lab with `servers` servers, at most 15. Native XDP works in it: the far end of every link
+    /// has transmit checksums off and GRO on.
+    pub fn new(servers: u8) -> Self {
+        let lab = Self {
+            client: Namespace::new("client"),
+            balancer: Namespace::new("balancer"),
+            servers: (1..=servers).map(|n| Namespace::new(&format!("server{n}"))).collect(),
+        };
+        lab.client.link(
+            "eth0",
+            &format!("{CLIENT}/24"),
+            &lab.balancer,
+            "clients",
+            "198.51.100.1/24",
+        );
+        for (server, n) in lab.servers.iter().zip(1..) {
+            let theirs = format!("{}/28", server_address(n));
+            let ours = format!("203.0.113.{}/28", 16 * n + 1);
+            server.link("eth0", &theirs, &lab.balancer, &format!("server{n}"), &ours);
+        }
+        for host in lab.servers.iter().chain([&lab.client]) {
+            host.run(&["ethtool", "-K", "eth0", "tx", "off", "gro", "on"]);
+        }
+        lab
+    }
+}
+
+/// Address of the `n`th server's host, from 1.
+pub fn server_address(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(203, 0, 113, 16 * n + 2)
+}
+
+/// A listener address on the balancer.
+pub fn listener(port: u16) -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(BALANCER, port))
+}
+
+/// Skips a lab spec, by name and with a reason, where it cannot run.
+#[macro_export]
+macro_rules! require_lab {
+    () => {
+        $crate::require_kernel!()
+    };
+}
