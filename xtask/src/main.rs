@@ -10,11 +10,16 @@
 )]
 
 mod command;
+mod demo;
 mod ebpf;
+mod lab;
 mod lint;
+mod process;
+mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod wait;
 mod workspace;
 
 use std::process::ExitCode;
@@ -32,6 +37,14 @@ enum Xtask {
     Lint,
     /// Runs the tests
     Test(test::Arguments),
+    /// Builds Deston and runs it, or shows it at work
+    Run(run::Arguments),
+    #[command(hide = true)]
+    DemoKernel(demo::KernelArguments),
+    #[command(hide = true)]
+    DemoServer(demo::server::Arguments),
+    #[command(hide = true)]
+    DemoClient(demo::answers::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +53,10 @@ fn main() -> ExitCode {
         Xtask::Ebpf(arguments) => ebpf::run(arguments),
         Xtask::Lint => lint::run(),
         Xtask::Test(arguments) => test::run(arguments),
+        Xtask::Run(arguments) => run::run(arguments),
+        Xtask::DemoKernel(arguments) => demo::run_kernel(&arguments),
+        Xtask::DemoServer(arguments) => demo::server::run(&arguments),
+        Xtask::DemoClient(arguments) => demo::answers::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
