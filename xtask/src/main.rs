@@ -1,1 +1,68 @@
-fn main() {}
+//! Builds, tests, demonstrates and measures Deston: `cargo xtask help` lists the commands.
+//!
+//! One file or folder per command. Nothing here is part of the product, and xtask depends on no
+//! crate of it: it calls the same programs that a person would.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool talks to its terminal"
+)]
+
+mod command;
+mod demo;
+mod ebpf;
+mod lab;
+mod lint;
+mod process;
+mod run;
+mod setup;
+mod test;
+mod toolchain;
+mod wait;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, tests, demonstrates and measures Deston")]
+enum Xtask {
+    /// Installs what building the kernel programs needs
+    Setup,
+    /// Builds the kernel programs and replaces the checked-in object
+    Ebpf(ebpf::Arguments),
+    /// Formatting, lints, documentation, dependencies, tidiness, and the object's digest
+    Lint,
+    /// Runs the tests
+    Test(test::Arguments),
+    /// Builds Deston and runs it, or shows it at work
+    Run(run::Arguments),
+    #[command(hide = true)]
+    DemoKernel(demo::KernelArguments),
+    #[command(hide = true)]
+    DemoServer(demo::server::Arguments),
+    #[command(hide = true)]
+    DemoClient(demo::answers::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Xtask::parse() {
+        Xtask::Setup => setup::run(),
+        Xtask::Ebpf(arguments) => ebpf::run(arguments),
+        Xtask::Lint => lint::run(),
+        Xtask::Test(arguments) => test::run(arguments),
+        Xtask::Run(arguments) => run::run(arguments),
+        Xtask::DemoKernel(arguments) => demo::run_kernel(&arguments),
+        Xtask::DemoServer(arguments) => demo::server::run(&arguments),
+        Xtask::DemoClient(arguments) => demo::answers::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
