@@ -30,7 +30,7 @@ use crate::packet::Packet;
 
 /// Balances the packets of one interface, both directions.
 #[xdp]
-pub fn deston_xdp(ctx: XdpContext) -> u32 {
+fn deston_xdp(ctx: XdpContext) -> u32 {
     let packet = Packet::new(ctx.ctx);
     let outcome = balance(&packet);
     stats::count(outcome);
@@ -39,7 +39,7 @@ pub fn deston_xdp(ctx: XdpContext) -> u32 {
 
 /// Ends idle flows on behalf of the process; never attached, run by BPF_PROG_TEST_RUN.
 #[xdp]
-pub fn deston_expire(ctx: XdpContext) -> u32 {
+fn deston_expire(ctx: XdpContext) -> u32 {
     expire::run(&Packet::new(ctx.ctx));
     XDP_PASS
 }

@@ -18,8 +18,6 @@ pub(crate) const FLAGS: &[&str] = &[
     "-Clink-arg=--btf",
     // Atomic operations that return the old value.
     "-Ctarget-cpu=v3",
-    // Packed words are read by one load each, not byte by byte.
-    "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
 ];
 
 /// Builds the object of the tree at `root` and returns its bytes, stripped of debug information.
