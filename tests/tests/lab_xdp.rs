@@ -1,0 +1,388 @@
+//! The kernel datapath among real hosts.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use deston_tests::lab::{
+    BALANCER, Deston, Lab, TcpServer, UdpServer, listener, server_address, wait_until,
+};
+use deston_tests::require_lab;
+use nix::sys::signal::Signal;
+
+const PORT: u16 = 8_000;
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A configuration with one listener on the kernel datapath.
+fn config(listener_keys: &str, pool_keys: &str, servers: &[(SocketAddr, &str)]) -> String {
+    let mut text = format!(
+        "[load_balancer]\naddress = \"{BALANCER}\"\nport = {PORT}\ndatapath = \"xdp\"\n\
+         {listener_keys}\n{pool_keys}\n"
+    );
+    for (address, keys) in servers {
+        text += &format!(
+            "[[server]]\naddress = \"{}\"\nport = {}\n{keys}\n",
+            address.ip(),
+            address.port()
+        );
+    }
+    text
+}
+
+/// One connection: sends a byte, reads who answers and the echo, and closes.
+fn visit(to: SocketAddr) -> std::io::Result<u8> {
+    let mut stream = TcpStream::connect_timeout(&to, LIMIT)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.write_all(b"x")?;
+    let mut answer = [0; 2];
+    stream.read_exact(&mut answer)?;
+    assert_eq!(stream.peer_addr()?, to);
+    assert_eq!(answer[1], b'x');
+    Ok(answer[0])
+}
+
+#[test]
+fn ten_thousand_connections_succeed_while_the_process_is_stopped() {
+    require_lab!();
+    let lab = Lab::new(2);
+    let servers =
+        [TcpServer::start(&lab.servers[0], 1, 0), TcpServer::start(&lab.servers[1], 2, 0)];
+    let addresses = [(servers[0].address(), ""), (servers[1].address(), "")];
+    let deston = Deston::serving(&lab.balancer, &config("", "", &addresses));
+
+    let links = lab.balancer.run(&["ip", "-details", "-json", "link", "show"]);
+    // "mode": 1 is XDP_ATTACHED_DRV: native (linux/if_link.h). One for each of the three links.
+    assert_eq!(links.matches("\"xdp\":{\"mode\":1").count(), 3, "{links}");
+
+    let before = lab.client.within(|| {
+        let mut stream = TcpStream::connect(listener(PORT)).unwrap();
+        stream.write_all(b"before").unwrap();
+        let mut answer = [0; 7];
+        stream.read_exact(&mut answer).unwrap();
+        stream
+    });
+    deston.freeze();
+
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            lab.client
+                .spawn(|| (0..1_250).map(|_| visit(listener(PORT)).unwrap()).collect::<Vec<_>>())
+        })
+        .collect();
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        assert_eq!(deston.state(), 'T');
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+    let answers: Vec<u8> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    assert_eq!(deston.state(), 'T');
+
+    let mut before = before;
+    before.write_all(b"still").unwrap();
+    let mut echo = [0; 5];
+    before.read_exact(&mut echo).unwrap();
+    assert_eq!(&echo, b"still");
+
+    let count = |n| answers.iter().filter(|answer| **answer == n).count();
+    assert_eq!((count(1), count(2)), (5_000, 5_000));
+    // The connection from before the stop is one more.
+    assert_eq!(servers[0].served() + servers[1].served(), 10_001);
+}
+
+#[test]
+fn datagrams_are_answered_from_the_listeners_address() {
+    require_lab!();
+    let lab = Lab::new(2);
+    let servers =
+        [UdpServer::start(&lab.servers[0], 1, 0), UdpServer::start(&lab.servers[1], 2, 0)];
+    let addresses = [(servers[0].address(), ""), (servers[1].address(), "")];
+    let config = config("protocol = \"udp\"", "[load_balancer.health]\nkind = \"off\"", &addresses);
+    let _deston = Deston::serving(&lab.balancer, &config);
+
+    let answers = lab.client.within(|| {
+        (0..4)
+            .map(|n: u8| {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket.set_read_timeout(Some(LIMIT)).unwrap();
+                // Connected: the socket takes datagrams of the listener's address alone.
+                socket.connect(listener(PORT)).unwrap();
+                let mut servers = Vec::new();
+                for round in 0..3 {
+                    socket.send(&[n, round]).unwrap();
+                    let mut answer = [0; 16];
+                    let len = socket.recv(&mut answer).unwrap();
+                    assert_eq!(answer[1..len], [n, round]);
+                    servers.push(answer[0]);
+                }
+                servers
+            })
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(answers, [[1; 3], [2; 3], [1; 3], [2; 3]]);
+}
+
+#[test]
+fn curl_fetches_a_large_file_from_nginx_unchanged() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let folder = std::env::temp_dir().join(lab.servers[0].name());
+    std::fs::create_dir_all(&folder).unwrap();
+    let body: Vec<u8> =
+        (0..20_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    std::fs::write(folder.join("body"), &body).unwrap();
+    let conf = folder.join("nginx.conf");
+    std::fs::write(
+        &conf,
+        format!(
+            "daemon off; master_process off; pid {0}/pid; error_log stderr; worker_rlimit_nofile 1024;\n\
+             events {{}}\nhttp {{ access_log off; server {{ listen {1}:80; root {0}; }} }}",
+            folder.display(),
+            server_address(1)
+        ),
+    )
+    .unwrap();
+    let mut nginx = lab.servers[0].command("nginx").arg("-c").arg(&conf).spawn().unwrap();
+    let target = SocketAddr::from((server_address(1), 80));
+    wait_until("nginx listens", || lab.balancer.within(move || TcpStream::connect(target).is_ok()));
+
+    let _deston = Deston::serving(&lab.balancer, &config("", "", &[(target, "")]));
+    let fetched = lab
+        .client
+        .command("curl")
+        .args([
+            "--silent",
+            "--fail",
+            "--max-time",
+            "60",
+            &format!("http://{}/body", listener(PORT)),
+        ])
+        .output();
+    nginx.kill().unwrap();
+    nginx.wait().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let fetched = fetched.unwrap();
+    assert!(fetched.status.success());
+    assert!(fetched.stdout == body, "{} bytes came", fetched.stdout.len());
+    let counters = lab.client.run(&["cat", "/proc/net/netstat"]);
+    assert_eq!(tcp_ext(&counters, "TCPBacklogDrop"), 0);
+    let snmp = lab.client.run(&["cat", "/proc/net/snmp"]);
+    assert_eq!(checksum_errors(&snmp), 0, "checksums were wrong on the way");
+}
+
+/// A counter of /proc/net/netstat.
+fn tcp_ext(netstat: &str, name: &str) -> u64 {
+    let mut lines = netstat.lines().filter(|line| line.starts_with("TcpExt:"));
+    let names = lines.next().unwrap().split_whitespace();
+    let values = lines.next().unwrap().split_whitespace();
+    names.zip(values).find(|(n, _)| *n == name).unwrap().1.parse().unwrap()
+}
+
+/// TCP segments that arrived with a wrong checksum, of /proc/net/snmp.
+fn checksum_errors(snmp: &str) -> u64 {
+    let mut lines = snmp.lines().filter(|line| line.starts_with("Tcp:"));
+    let names = lines.next().unwrap().split_whitespace();
+    let values = lines.next().unwrap().split_whitespace();
+    names.zip(values).find(|(n, _)| *n == "InCsumErrors").unwrap().1.parse().unwrap()
+}
+
+#[test]
+fn the_balancers_own_services_stay_reachable() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let _deston = Deston::serving(&lab.balancer, &config("", "", &[(server.address(), "")]));
+
+    lab.client.run(&["ping", "-c", "1", "-W", "5", &BALANCER.to_string()]);
+    let own = lab.balancer.within(|| TcpListener::bind((BALANCER, 0)).unwrap());
+    let to = own.local_addr().unwrap();
+    let client = lab.client.spawn(move || TcpStream::connect_timeout(&to, LIMIT).map(drop));
+    own.accept().unwrap();
+    client.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_dead_server_gets_no_connection_and_comes_back() {
+    require_lab!();
+    let lab = Lab::new(2);
+    let first = TcpServer::start(&lab.servers[0], 1, 0);
+    let second = TcpServer::start(&lab.servers[1], 2, 0);
+    let health =
+        "[load_balancer.health]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nrise = 1\nfall = 2";
+    let addresses = [(first.address(), ""), (second.address(), "")];
+    let mut deston = Deston::serving(&lab.balancer, &config("", health, &addresses));
+    let visits = |lab: &Lab| {
+        lab.client.within(|| (0..10).map(|_| visit(listener(PORT)).unwrap()).collect::<Vec<_>>())
+    };
+    assert_eq!(visits(&lab).iter().filter(|n| **n == 1).count(), 5);
+
+    let port = first.address().port();
+    first.stop();
+    deston.wait_for_log("server is down");
+    assert_eq!(visits(&lab), [2; 10]);
+
+    let _first = TcpServer::start(&lab.servers[0], 1, port);
+    deston.wait_for_log("server is up");
+    assert_eq!(visits(&lab).iter().filter(|n| **n == 1).count(), 5);
+}
+
+#[test]
+fn no_server_ever_has_more_connections_than_its_limit() {
+    require_lab!();
+    let lab = Lab::new(2);
+    let servers =
+        [TcpServer::start(&lab.servers[0], 1, 0), TcpServer::start(&lab.servers[1], 2, 0)];
+    let limit = "max_connections = 5";
+    let addresses = [(servers[0].address(), limit), (servers[1].address(), limit)];
+    let _deston = Deston::serving(&lab.balancer, &config("", "", &addresses));
+
+    // 20 clients at a time for 10 places: some SYNs are dropped and sent again a second later.
+    let threads: Vec<_> = (0..20)
+        .map(|_| {
+            lab.client.spawn(|| {
+                for _ in 0..10 {
+                    visit(listener(PORT)).unwrap();
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for server in &servers {
+        let most = server.most_open();
+        assert!((1..=5).contains(&most), "{most} connections at once");
+    }
+    assert_eq!(servers[0].served() + servers[1].served(), 200);
+}
+
+#[test]
+fn a_stopped_process_leaves_no_program_behind() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let mut deston = Deston::serving(&lab.balancer, &config("", "", &[(server.address(), "")]));
+    assert_eq!(lab.client.within(|| visit(listener(PORT)).unwrap()), 1);
+    deston.signal(Signal::SIGTERM);
+    assert_eq!(deston.wait().code(), Some(0));
+    let log = deston.rest_of_log();
+    assert!(log.contains("forwarded="), "{log}");
+    let links = lab.balancer.run(&["ip", "-details", "-json", "link", "show"]);
+    assert!(!links.contains("\"xdp\":{"), "{links}");
+}
+
+#[test]
+fn auto_takes_userspace_on_veth_and_says_why() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let config = config("", "", &[(server.address(), "")]).replace("\"xdp\"", "\"auto\"");
+    let mut deston = Deston::start(&lab.balancer, &config);
+    let line = deston.wait_for_log("datapath");
+    assert!(line.contains("userspace") && line.contains("veth"), "{line}");
+    deston.wait_for_log("ready");
+    assert_eq!(lab.client.within(|| visit(listener(PORT)).unwrap()), 1);
+}
+
+#[test]
+fn an_explicit_xdp_that_cannot_be_had_is_an_error() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 3_000));
+    let cases = [
+        (config("", "", &[(loopback, "")]), "loopback"),
+        (config("", "", &[(SocketAddr::from(([203, 0, 113, 17], 80)), "")]), "on this host"),
+        (config("", "", &[(SocketAddr::from(([192, 0, 2, 7], 80)), "")]), "no route"),
+        (
+            config(
+                "interfaces = [\"nic9\"]",
+                "",
+                &[(SocketAddr::from((server_address(1), 80)), "")],
+            ),
+            "no interface `nic9`",
+        ),
+    ];
+    for (config, reason) in cases {
+        let mut deston = Deston::start(&lab.balancer, &config);
+        let status = deston.wait();
+        let log = deston.rest_of_log();
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.contains(reason), "{log}");
+    }
+    let links = lab.balancer.run(&["ip", "-details", "-json", "link", "show"]);
+    assert!(!links.contains("\"xdp\":{"), "{links}");
+}
+
+#[test]
+fn an_interface_with_another_xdp_program_is_refused_clearly() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let config = config("", "", &[(server.address(), "")]);
+    let _first = Deston::serving(&lab.balancer, &config);
+    let mut second = Deston::start(&lab.balancer, &config);
+    let status = second.wait();
+    let log = second.rest_of_log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("has another XDP program"), "{log}");
+    assert_eq!(lab.client.within(|| visit(listener(PORT)).unwrap()), 1);
+}
+
+#[test]
+fn reloads_under_load_reset_no_flow() {
+    require_lab!();
+    let lab = Lab::new(3);
+    let servers: Vec<_> =
+        (1..=3).map(|n| TcpServer::start(&lab.servers[usize::from(n) - 1], n, 0)).collect();
+    let address = |n: usize| servers[n].address();
+    let health = "[load_balancer.health]\nkind = \"off\"";
+    let other = format!(
+        "[[listener]]\nname = \"other\"\naddress = \"{BALANCER}\"\nport = 8001\ndatapath = \"xdp\"\n"
+    );
+    let first =
+        config("algorithm = \"round_robin\"", health, &[(address(0), ""), (address(1), "")]);
+    let second = config(
+        "algorithm = \"weighted_round_robin\"",
+        health,
+        &[(address(1), "weight = 3"), (address(2), "")],
+    ) + &other;
+    let broken = first.replace("algorithm", "algorithmus");
+    let mut deston = Deston::serving(&lab.balancer, &first);
+
+    let done = Arc::new(AtomicBool::new(false));
+    let (echoes, visits) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let mut threads = Vec::new();
+    for _ in 0..4 {
+        // Long flows, over all reloads; short ones, one after the other.
+        let (flag, count) = (Arc::clone(&done), Arc::clone(&echoes));
+        threads.push(lab.client.spawn(move || {
+            let mut stream = TcpStream::connect(listener(PORT)).unwrap();
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
+            stream.write_all(b"s").unwrap();
+            stream.read_exact(&mut [0; 2]).unwrap();
+            while !flag.load(Ordering::Relaxed) {
+                stream.write_all(&[7; 64]).unwrap();
+                stream.read_exact(&mut [0; 64]).unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+        let (flag, count) = (Arc::clone(&done), Arc::clone(&visits));
+        threads.push(lab.client.spawn(move || {
+            while !flag.load(Ordering::Relaxed) {
+                visit(listener(PORT)).unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
+                // Bounded: SNAT ports of closed flows are held for `tcp_fin`.
+                std::thread::park_timeout(Duration::from_millis(2));
+            }
+        }));
+    }
+    for config in [&second, &broken, &first].iter().cycle().take(50) {
+        deston.reload(config);
+        deston.wait_for_log("reload");
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+    done.store(true, Ordering::Relaxed);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let (echoes, visits) = (echoes.load(Ordering::Relaxed), visits.load(Ordering::Relaxed));
+    println!("{echoes} echoes on long flows, {visits} short flows, none failed");
+    assert!(echoes > 1_000 && visits > 500, "{echoes} echoes, {visits} visits");
+    assert!(servers.iter().all(|server| server.served() > 0));
+}
