@@ -39,6 +39,14 @@ impl Kernel {
         Ok(info.verified_instruction_count())
     }
 
+    /// The kernel's number of the balancer program.
+    pub fn program_id(&self) -> Result<u32, KernelError> {
+        let info = program(&self.ebpf, BALANCE)?
+            .info()
+            .map_err(|source| KernelError::Program { name: BALANCE, source })?;
+        Ok(info.id())
+    }
+
     /// Runs the balancer on `packet`, `repeat` times on its own output.
     pub fn run(&self, packet: &[u8], repeat: u32) -> Result<Ran, KernelError> {
         let mut out = vec![0; packet.len() + 64];

@@ -1,0 +1,28 @@
+//! Nanoseconds for each packet of the kernel datapath. It measures and judges nothing.
+//!
+//! Two methods: BPF_PROG_TEST_RUN of the balancer alone, and live frames from one pinned processor
+//! through namespaces, where the kernel's own forwarding and nftables carry the same packets.
+//! Every figure stands beside the others of its round; the order alternates.
+
+mod inject;
+mod live;
+mod single;
+mod stats;
+
+use anyhow::{Result, ensure};
+
+fn main() -> Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "measuring the kernel programs needs root");
+    pin_to_one_processor()?;
+    single::measure()?;
+    live::measure()
+}
+
+/// Stays on the last processor, as the scheduler's moves cost more than what is measured.
+fn pin_to_one_processor() -> Result<()> {
+    let last = std::thread::available_parallelism()?.get() - 1;
+    let mut set = nix::sched::CpuSet::new();
+    set.set(last)?;
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)?;
+    Ok(())
+}
