@@ -1,31 +1,33 @@
-//! The kernel datapath as `control` uses it: verbs on listeners, pools and servers by name, and the
-//! upkeep that the kernel programs cannot do themselves.
+//! The kernel datapath as a whole: verbs on listeners, pools and servers by name.
 //!
 //! Write order, so that no packet meets a half-written listener: servers, then the pool's table,
 //! then the listener; removal in reverse. A removed listener stays, closed, until its last flow
-//! has ended; a removed server stays in SERVERS, since flows still name it.
+//! has ended; a removed server stays in SERVERS while flows name it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use deston_common::conntrack::State;
 use deston_common::limits::MAX_POOLS;
 use deston_common::listener::{FlowTimeouts, ListenerEntry, ListenerKey};
 use deston_common::net::{Be16, TCP, UDP};
 use deston_common::outcome::Outcome;
 use deston_common::server::{Load, ServerEntry, ServerId, ServerState};
 use deston_common::table::Table;
-use futures_util::{Stream, StreamExt};
-use nix::time::{ClockId, clock_gettime};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use futures_util::Stream;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::host::{Host, HostError, Route};
 use super::kernel::{AttachError, Attached, Kernel, KernelError};
 use super::plan::{self, Asked, Plan, Reason};
-use crate::model::{self, L4, Listener, Protocol, XdpMode};
+use crate::model::{self, L4, Layer, Listener, Protocol};
 
 /// How often idle flows are looked for, and next hops asked for again.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// How often open flows are counted while draining.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
 /// Why the kernel datapath cannot do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -45,89 +47,103 @@ pub enum DatapathError {
     /// More pools than the kernel has room for.
     #[error("more than {MAX_POOLS} pools")]
     TooManyPools,
+    /// The datapath's thread could not be started.
+    #[error("starting the datapath's thread: {0}")]
+    Thread(io::Error),
+    /// The datapath's thread has ended.
+    #[error("the datapath's thread has ended")]
+    Gone,
 }
 
-/// The kernel datapath of this process.
-pub struct Balancer {
-    kernel: Kernel,
-    host: Host,
-    changes: Box<dyn Stream<Item = ()> + Unpin>,
-    upkeep: Interval,
-    mode: XdpMode,
+/// The kernel datapath of this process; dropped, it detaches.
+pub(super) struct Balancer {
+    settings: model::Kernel,
+    pub(super) host: Host,
+    pub(super) changes: Box<dyn Stream<Item = ()> + Unpin>,
+    pub(super) tick: Interval,
+    /// Loaded once a listener can be carried.
+    kernel: Option<Kernel>,
     attached: Vec<Attached>,
-    /// Pool names by index.
-    pools: Vec<String>,
-    servers: BTreeMap<ServerId, Known>,
-    listeners: BTreeMap<String, Open>,
-    /// Listeners that were removed and still have flows.
-    closing: Vec<Open>,
+    /// Pool names by index; a free index has none.
+    pools: Vec<Option<String>>,
+    pub(super) servers: BTreeMap<ServerId, Known>,
+    pub(super) listeners: Vec<Open>,
 }
 
-struct Known {
-    name: String,
-    address: SocketAddr,
-    entry: ServerEntry,
+/// A server in the kernel.
+pub(super) struct Known {
+    pub(super) name: String,
+    pub(super) address: SocketAddr,
+    pub(super) entry: ServerEntry,
 }
 
-#[derive(Clone, Copy)]
-struct Open {
-    key: ListenerKey,
-    entry: ListenerEntry,
+/// A listener in the kernel; closed while it only finishes flows.
+#[derive(Clone)]
+pub(super) struct Open {
+    pub(super) key: ListenerKey,
+    pub(super) entry: ListenerEntry,
 }
 
-/// A server's figures.
+/// What the kernel has counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerReport {
-    /// Its name.
-    pub name: String,
-    /// Flows opened and closed.
-    pub load: Load,
+pub struct Report {
+    /// Packets of each outcome.
+    pub outcomes: Vec<(Outcome, u64)>,
+    /// Flows of each server, by name.
+    pub servers: Vec<(String, Load)>,
 }
 
 impl Balancer {
-    /// Loads the programs; attaches nothing. Runs on a tokio runtime.
-    pub fn start(settings: &model::Kernel) -> Result<Self, DatapathError> {
-        let kernel = Kernel::load(settings.flows)?;
+    /// Connects to the host; loads and attaches nothing.
+    pub(super) fn start(settings: model::Kernel) -> Result<Self, DatapathError> {
         let (host, changes) = Host::connect()?;
-        let mut upkeep = interval(UPKEEP);
-        upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = interval(UPKEEP);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
-            kernel,
+            settings,
             host,
             changes: Box::new(changes),
-            upkeep,
-            mode: settings.xdp_mode,
+            tick,
+            kernel: None,
             attached: Vec::new(),
             pools: Vec::new(),
             servers: BTreeMap::new(),
-            listeners: BTreeMap::new(),
-            closing: Vec::new(),
+            listeners: Vec::new(),
         })
     }
 
-    /// Whether the kernel can carry a listener. Changes nothing.
-    pub async fn plan(
-        &self,
+    /// Finds out whether the kernel can carry a listener, loads the programs and attaches them.
+    pub(super) async fn carry(
+        &mut self,
         listener: &Listener,
-        l4: &L4,
         servers: &[SocketAddr],
         asked: Asked,
-    ) -> Result<Plan, Reason> {
-        plan::plan(&self.host, listener, l4, servers, asked, self.mode).await
+    ) -> Result<(), DatapathError> {
+        let l4 = l4(listener)?;
+        let mode = self.settings.xdp_mode;
+        let plan = plan::plan(&self.host, listener, l4, servers, asked, mode).await?;
+        if self.kernel.is_none() {
+            self.kernel = Some(Kernel::load(self.settings.flows)?);
+        }
+        self.attach(&plan)
     }
 
-    /// Attaches to the interfaces of a plan. On an error, what this call attached is detached.
-    pub fn attach(&mut self, plan: &Plan) -> Result<(), DatapathError> {
+    /// On an error, what this call attached is detached.
+    fn attach(&mut self, plan: &Plan) -> Result<(), DatapathError> {
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
         let before = self.attached.len();
-        for interface in &plan.interfaces {
+        for interface in plan.interfaces() {
             if self.attached.iter().any(|attached| attached.interface() == interface) {
                 continue;
             }
-            match self.kernel.attach(interface, self.mode) {
-                Ok(attached) => self.attached.push(attached),
+            match kernel.attach(interface, self.settings.xdp_mode) {
+                Ok(attached) => {
+                    tracing::debug!(interface, "attached");
+                    self.attached.push(attached);
+                }
                 Err(error) => {
                     for attached in self.attached.split_off(before) {
-                        self.kernel.detach(attached)?;
+                        kernel.detach(attached)?;
                     }
                     return Err(error.into());
                 }
@@ -136,8 +152,7 @@ impl Balancer {
         Ok(())
     }
 
-    /// Writes a server and keeps the way to it known from here on.
-    pub async fn put_server(
+    pub(super) async fn put_server(
         &mut self,
         id: ServerId,
         server: &model::Server,
@@ -146,56 +161,61 @@ impl Balancer {
         let IpAddr::V4(address) = server.address.ip() else {
             return Err(Reason::NotIpv4(server.address.ip()).into());
         };
-        let before = self.servers.get(&id).map(|known| known.entry).unwrap_or_default();
+        let known = self.servers.get(&id);
+        let is_new = known.is_none_or(|known| known.address != server.address);
         let entry = ServerEntry {
             address: address.into(),
             port: Be16::from_host(server.address.port()),
             state: state as u8,
             max_connections: server.max_connections.get(),
-            ..before
+            ..known.filter(|_| !is_new).map(|known| known.entry).unwrap_or_default()
         };
-        let known = Known { name: server.name.clone(), address: server.address, entry };
-        if let Route::Out(path) = self.host.route(address).await? {
+        if is_new && let Route::Out(path) = self.host.route(address).await? {
             self.host.keep_resolved(&path).await?;
         }
-        let entry = self.with_path(&known).await?;
-        self.kernel.put_server(id, &entry)?;
-        self.servers.insert(id, Known { entry, ..known });
+        let mut known = Known { name: server.name.clone(), address: server.address, entry };
+        known.entry = self.with_path(&known).await?;
+        self.kernel()?.put_server(id, &known.entry)?;
+        self.servers.insert(id, known);
         Ok(())
     }
 
-    /// Takes a server out: it gets no new flow, and its old ones go on.
-    pub fn drain_server(&mut self, id: ServerId) -> Result<(), DatapathError> {
-        if let Some(known) = self.servers.get_mut(&id) {
-            known.entry.state = ServerState::Draining as u8;
-            self.kernel.put_server(id, &known.entry)?;
+    pub(super) fn drain_server(&mut self, id: ServerId) -> Result<(), DatapathError> {
+        let Some(known) = self.servers.get_mut(&id) else { return Ok(()) };
+        known.entry.state = ServerState::Draining as u8;
+        let entry = known.entry;
+        Ok(self.kernel()?.put_server(id, &entry)?)
+    }
+
+    pub(super) fn forget_server(&mut self, id: ServerId) -> Result<(), DatapathError> {
+        if self.servers.remove(&id).is_some() {
+            self.kernel()?.put_server(id, &ServerEntry::default())?;
         }
         Ok(())
     }
 
-    /// Whether a server that was taken out still has flows.
-    pub fn has_flows(&self, id: ServerId) -> Result<bool, DatapathError> {
-        let load = self.kernel.load_of(id)?;
-        Ok(load.opened != load.closed)
+    pub(super) fn open_flows(&self, id: ServerId) -> Result<u64, DatapathError> {
+        let Some(kernel) = &self.kernel else { return Ok(0) };
+        let load = kernel.load_of(id)?;
+        Ok(load.opened.saturating_sub(load.closed))
     }
 
-    /// Swaps a pool's table.
-    pub fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), DatapathError> {
+    pub(super) fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), DatapathError> {
         let index = self.pool_index(pool)?;
-        Ok(self.kernel.put_table(index, table)?)
+        Ok(self.kernel()?.put_table(index, table)?)
     }
 
-    /// Opens a listener or changes its settings; its servers and table must stand already.
-    pub fn open(&mut self, listener: &Listener, l4: &L4) -> Result<(), DatapathError> {
-        let IpAddr::V4(address) = listener.address.ip() else {
-            return Err(Reason::NotIpv4(listener.address.ip()).into());
-        };
-        let key = ListenerKey {
-            address: address.into(),
-            port: Be16::from_host(listener.address.port()),
-            protocol: protocol(l4.protocol),
-            pad: 0,
-        };
+    pub(super) fn forget_pool(&mut self, name: &str) {
+        for pool in &mut self.pools {
+            if pool.as_deref() == Some(name) {
+                *pool = None;
+            }
+        }
+    }
+
+    pub(super) fn open(&mut self, listener: &Listener) -> Result<(), DatapathError> {
+        let l4 = l4(listener)?;
+        let key = key(listener, l4)?;
         let entry = ListenerEntry {
             pool: self.pool_index(&listener.pool)?,
             open: 1,
@@ -204,148 +224,105 @@ impl Balancer {
             timeouts: timeouts(&l4.flows),
             ..ListenerEntry::default()
         };
-        self.kernel.put_listener(&key, &entry)?;
-        self.closing.retain(|closing| closing.key != key);
-        self.listeners.insert(listener.name.clone(), Open { key, entry });
+        self.kernel()?.put_listener(&key, &entry)?;
+        self.listeners.retain(|open| open.key != key);
+        self.listeners.push(Open { key, entry });
         Ok(())
     }
 
-    /// Closes a listener: it gets no new flow, and its old ones go on.
-    pub fn close(&mut self, name: &str) -> Result<(), DatapathError> {
-        if let Some(mut open) = self.listeners.remove(name) {
-            open.entry.open = 0;
-            self.kernel.put_listener(&open.key, &open.entry)?;
-            self.closing.push(open);
-        }
-        Ok(())
+    pub(super) fn close(&mut self, listener: &Listener) -> Result<(), DatapathError> {
+        let key = key(listener, l4(listener)?)?;
+        self.close_where(|open| open.key == key)
     }
 
-    /// Waits until there is upkeep to do. Cancel safe.
-    pub async fn due(&mut self) {
-        tokio::select! {
-            _ = self.upkeep.tick() => {}
-            Some(()) = self.changes.next() => {
-                // Changes come in bursts; one look covers all that have come so far.
-                while futures_util::FutureExt::now_or_never(self.changes.next()).flatten().is_some() {}
+    /// Closes every listener and waits for TCP flows to finish; returns how many have not.
+    pub(super) async fn drain(&mut self, deadline: Duration) -> Result<u64, DatapathError> {
+        self.close_where(|_| true)?;
+        let until = Instant::now() + deadline;
+        let mut look = interval(DRAIN_LOOK);
+        loop {
+            look.tick().await;
+            let open = self.kernel.as_ref().map_or(0, open_tcp_flows);
+            if open == 0 || Instant::now() >= until {
+                return Ok(open);
             }
         }
     }
 
-    /// Looks at every next hop again, ends idle flows and forgets listeners that have none left.
-    pub async fn upkeep(&mut self) -> Result<(), DatapathError> {
-        self.refresh_paths().await?;
-        self.expire()
-    }
-
-    /// Packets of each outcome.
-    pub fn outcomes(&self) -> Result<Vec<(Outcome, u64)>, DatapathError> {
-        Ok(Outcome::ALL.into_iter().zip(self.kernel.outcomes()?).collect())
-    }
-
-    /// Flows of each server.
-    pub fn servers(&self) -> Result<Vec<ServerReport>, DatapathError> {
-        self.servers
+    pub(super) fn report(&self) -> Result<Report, DatapathError> {
+        let Some(kernel) = &self.kernel else {
+            return Ok(Report { outcomes: Vec::new(), servers: Vec::new() });
+        };
+        let outcomes = Outcome::ALL.into_iter().zip(kernel.outcomes()?).collect();
+        let servers = self
+            .servers
             .iter()
-            .map(|(id, known)| {
-                let load = self.kernel.load_of(*id)?;
-                Ok(ServerReport { name: known.name.clone(), load })
-            })
-            .collect()
+            .map(|(id, known)| Ok((known.name.clone(), kernel.load_of(*id)?)))
+            .collect::<Result<_, KernelError>>()?;
+        Ok(Report { outcomes, servers })
     }
 
-    async fn refresh_paths(&mut self) -> Result<(), DatapathError> {
-        let mut changed = Vec::new();
-        for (id, known) in &self.servers {
-            let entry = self.with_path(known).await?;
-            if entry != known.entry {
-                changed.push((*id, entry));
-            }
+    pub(super) fn kernel(&mut self) -> Result<&mut Kernel, DatapathError> {
+        if self.kernel.is_none() {
+            self.kernel = Some(Kernel::load(self.settings.flows)?);
         }
-        for (id, entry) in changed {
-            self.kernel.put_server(id, &entry)?;
-            if let Some(known) = self.servers.get_mut(&id) {
-                if known.entry.reachable != entry.reachable {
-                    tracing::info!(
-                        server = known.name,
-                        reachable = entry.reachable == 1,
-                        "next hop changed"
-                    );
-                }
-                known.entry = entry;
-            }
+        self.kernel.as_mut().ok_or(DatapathError::Gone)
+    }
+
+    fn close_where(&mut self, closes: impl Fn(&Open) -> bool) -> Result<(), DatapathError> {
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        for open in self.listeners.iter_mut().filter(|open| open.entry.open == 1 && closes(open)) {
+            open.entry.open = 0;
+            kernel.put_listener(&open.key, &open.entry)?;
         }
         Ok(())
     }
 
-    /// The entry of a server with the way to it as it is at the moment. What is not known any more
-    /// stays as it was, so that flows go on; new flows wait until it is known again.
-    async fn with_path(&self, known: &Known) -> Result<ServerEntry, DatapathError> {
-        let mut entry = known.entry;
-        entry.reachable = 0;
-        let IpAddr::V4(address) = known.address.ip() else { return Ok(entry) };
-        if let Route::Out(path) = self.host.route(address).await? {
-            entry.ifindex = path.link.index;
-            entry.source_mac = path.link.mac;
-            entry.snat_address = path.source.into();
-            match path.next_hop_mac {
-                Some(mac) => {
-                    entry.next_hop_mac = mac;
-                    entry.reachable = 1;
-                }
-                None => self.host.keep_resolved(&path).await?,
-            }
-        }
-        Ok(entry)
-    }
-
-    fn expire(&mut self) -> Result<(), DatapathError> {
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-        let timeouts: BTreeMap<_, _> = self
-            .listeners
-            .values()
-            .chain(&self.closing)
-            .map(|open| (bytes(&open.key), open.entry.timeouts))
-            .collect();
-        let swept = self.kernel.expire(now, |key| timeouts.get(&bytes(key)).copied())?;
-        tracing::debug!(flows = swept.seen, idle = swept.idle, "swept");
-
-        let in_use: Vec<ListenerKey> = self
-            .kernel
-            .flows()
-            .map(|flow| super::expiry::listener_of(&flow))
-            .filter(|key| self.closing.iter().any(|closing| closing.key == *key))
-            .collect();
-        let (keep, gone): (Vec<_>, Vec<_>) =
-            self.closing.drain(..).partition(|closing| in_use.contains(&closing.key));
-        self.closing = keep;
-        for open in gone {
-            self.kernel.remove_listener(&open.key)?;
-        }
-        Ok(())
-    }
-
-    /// The index of a pool in the kernel's arrays; a name keeps its index for good, and so its
-    /// cursor.
+    /// The index of a pool in the kernel's arrays, and so its table and cursor.
     fn pool_index(&mut self, name: &str) -> Result<u32, DatapathError> {
-        let place = match self.pools.iter().position(|pool| pool == name) {
+        let named = |pool: &Option<String>| pool.as_deref() == Some(name);
+        let place = match self.pools.iter().position(named) {
             Some(place) => place,
             None => {
-                self.pools.push(name.to_owned());
-                self.pools.len() - 1
+                let free = self.pools.iter().position(Option::is_none);
+                let place = free.unwrap_or(self.pools.len());
+                self.pools.resize(self.pools.len().max(place + 1), None);
+                if let Some(pool) = self.pools.get_mut(place) {
+                    *pool = Some(name.to_owned());
+                }
+                place
             }
         };
-        u32::try_from(place)
-            .ok()
-            .filter(|index| *index < MAX_POOLS)
-            .ok_or(DatapathError::TooManyPools)
+        let index = u32::try_from(place).ok().filter(|index| *index < MAX_POOLS);
+        index.ok_or(DatapathError::TooManyPools)
     }
 }
 
-fn protocol(protocol: Protocol) -> u8 {
-    match protocol {
+/// TCP flows whose server's socket is open.
+fn open_tcp_flows(kernel: &Kernel) -> u64 {
+    let is_open = |flow: &deston_common::flow::FlowEntry| {
+        flow.key.protocol == TCP && flow.state & State::RELEASED == 0
+    };
+    kernel.flows().filter(is_open).count() as u64
+}
+
+fn l4(listener: &Listener) -> Result<&L4, Reason> {
+    match &listener.layer {
+        Layer::L4(l4) => Ok(l4),
+        Layer::L7(_) => Err(Reason::NotLayer4),
+    }
+}
+
+fn key(listener: &Listener, l4: &L4) -> Result<ListenerKey, Reason> {
+    let IpAddr::V4(address) = listener.address.ip() else {
+        return Err(Reason::NotIpv4(listener.address.ip()));
+    };
+    let protocol = match l4.protocol {
         Protocol::Tcp => TCP,
         Protocol::Udp => UDP,
-    }
+    };
+    let port = Be16::from_host(listener.address.port());
+    Ok(ListenerKey { address: address.into(), port, protocol, pad: 0 })
 }
 
 fn timeouts(flows: &model::FlowTimeouts) -> FlowTimeouts {
@@ -358,9 +335,4 @@ fn timeouts(flows: &model::FlowTimeouts) -> FlowTimeouts {
         udp_one_way_ns: ns(flows.udp_one_way),
         udp_two_way_ns: ns(flows.udp_two_way),
     }
-}
-
-/// A key that sorts.
-fn bytes(key: &ListenerKey) -> ([u8; 4], u16, u8) {
-    (key.address.octets(), key.port.to_host(), key.protocol)
 }

@@ -63,7 +63,7 @@ impl Kernel {
 }
 
 /// The listener a flow belongs to.
-pub(crate) fn listener_of(flow: &FlowEntry) -> ListenerKey {
+pub(super) fn listener_of(flow: &FlowEntry) -> ListenerKey {
     ListenerKey {
         address: flow.key.destination,
         port: flow.key.destination_port,

@@ -5,14 +5,17 @@
 
 mod balancer;
 mod expiry;
+mod handle;
 mod host;
 mod kernel;
 mod plan;
 mod run;
+mod upkeep;
 
-pub use balancer::{Balancer, DatapathError, ServerReport};
+pub use balancer::{DatapathError, Report};
 pub use expiry::Swept;
+pub use handle::Datapath;
 pub use host::HostError;
 pub use kernel::{AttachError, Attached, Kernel, KernelError};
-pub use plan::{Asked, Plan, Reason};
+pub use plan::{Asked, Reason};
 pub use run::{Action, Ran};

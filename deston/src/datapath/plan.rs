@@ -11,14 +11,13 @@ const OLDEST: (u32, u32) = (6, 1);
 
 /// How the kernel carries a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// Interfaces that clients' and servers' packets come in by.
-    pub(super) interfaces: Vec<String>,
+pub(super) struct Plan {
+    interfaces: Vec<String>,
 }
 
 impl Plan {
     /// Interfaces that clients' and servers' packets come in by.
-    pub fn interfaces(&self) -> &[String] {
+    pub(super) fn interfaces(&self) -> &[String] {
         &self.interfaces
     }
 }
@@ -29,6 +28,9 @@ pub enum Reason {
     /// Too old a kernel.
     #[error("Linux {0} is too old: the kernel datapath needs {major}.{minor}", major = OLDEST.0, minor = OLDEST.1)]
     OldKernel(String),
+    /// Requests are not balanced in the kernel.
+    #[error("only layer 4 is carried by the kernel")]
+    NotLayer4,
     /// IPv6 comes later.
     #[error("{0} is not an IPv4 address")]
     NotIpv4(IpAddr),

@@ -1,0 +1,240 @@
+//! The handle that `control` holds: the datapath runs on a thread of its own.
+//!
+//! Asking the host about routes takes time, and a sweep of all flows takes longer; neither may hold
+//! up health checks or reloads of userspace listeners. The thread starts when the kernel is first
+//! asked for and ends with the handle, which detaches everything.
+
+use std::net::SocketAddr;
+use std::sync::mpsc as answers;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use deston_common::server::{ServerId, ServerState};
+use deston_common::table::Table;
+use tokio::sync::mpsc as requests;
+
+use super::balancer::{Balancer, DatapathError, Report};
+use super::plan::Asked;
+use crate::model::{self, Listener};
+
+/// Requests are answered one by one and their sender waits, so there is never more than one.
+const QUEUE: usize = 1;
+
+/// The kernel datapath.
+pub struct Datapath {
+    settings: model::Kernel,
+    running: Option<Running>,
+}
+
+struct Running {
+    requests: requests::Sender<Request>,
+    thread: JoinHandle<()>,
+}
+
+struct Request {
+    command: Command,
+    answer: answers::SyncSender<Result<Answer, DatapathError>>,
+}
+
+enum Command {
+    Carry(Box<Listener>, Vec<SocketAddr>, Asked),
+    PutServer(ServerId, Box<model::Server>, ServerState),
+    DrainServer(ServerId),
+    ForgetServer(ServerId),
+    OpenFlows(ServerId),
+    PutTable(String, Box<Table>),
+    ForgetPool(String),
+    Open(Box<Listener>),
+    Close(Box<Listener>),
+    Drain(Duration),
+    Report,
+}
+
+enum Answer {
+    Done,
+    Flows(u64),
+    Report(Report),
+}
+
+impl Datapath {
+    /// A datapath that has touched nothing yet.
+    pub fn new(settings: model::Kernel) -> Self {
+        Self { settings, running: None }
+    }
+
+    /// Whether the kernel can carry a layer 4 listener. If so, the programs are loaded and attached
+    /// to its interfaces, which changes nothing for any packet until a listener is opened.
+    pub fn carry(
+        &mut self,
+        listener: &Listener,
+        servers: &[SocketAddr],
+        asked: Asked,
+    ) -> Result<(), DatapathError> {
+        let command = Command::Carry(Box::new(listener.clone()), servers.to_vec(), asked);
+        self.tell(command)
+    }
+
+    /// Writes a server, and keeps the way to it known from here on.
+    pub fn put_server(
+        &mut self,
+        id: ServerId,
+        server: &model::Server,
+        state: ServerState,
+    ) -> Result<(), DatapathError> {
+        self.tell(Command::PutServer(id, Box::new(server.clone()), state))
+    }
+
+    /// Takes a server out: it gets no new flow, and its old ones go on.
+    pub fn drain_server(&mut self, id: ServerId) -> Result<(), DatapathError> {
+        self.tell(Command::DrainServer(id))
+    }
+
+    /// Forgets a server that has no flow and that no table names.
+    pub fn forget_server(&mut self, id: ServerId) -> Result<(), DatapathError> {
+        self.tell(Command::ForgetServer(id))
+    }
+
+    /// Flows that count against a server.
+    pub fn open_flows(&self, id: ServerId) -> Result<u64, DatapathError> {
+        match self.ask(Command::OpenFlows(id))? {
+            Answer::Flows(flows) => Ok(flows),
+            Answer::Done | Answer::Report(_) => Ok(0),
+        }
+    }
+
+    /// Swaps a pool's table: a packet sees the old one or the new one.
+    pub fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), DatapathError> {
+        self.tell(Command::PutTable(pool.to_owned(), Box::new(*table)))
+    }
+
+    /// Forgets a pool that no open listener is served by.
+    pub fn forget_pool(&mut self, pool: &str) -> Result<(), DatapathError> {
+        self.tell(Command::ForgetPool(pool.to_owned()))
+    }
+
+    /// Opens a listener that can be carried, or changes its settings; its pool's servers and table
+    /// must stand already.
+    pub fn open(&mut self, listener: &Listener) -> Result<(), DatapathError> {
+        self.tell(Command::Open(Box::new(listener.clone())))
+    }
+
+    /// Closes a listener: it gets no new flow, and its old ones go on.
+    pub fn close(&mut self, listener: &Listener) -> Result<(), DatapathError> {
+        self.tell(Command::Close(Box::new(listener.clone())))
+    }
+
+    /// Closes every listener and waits until no TCP flow is open, at most for `deadline`; returns
+    /// how many were. Blocks.
+    pub fn drain(&mut self, deadline: Duration) -> Result<u64, DatapathError> {
+        if self.running.is_none() {
+            return Ok(0);
+        }
+        match self.ask(Command::Drain(deadline))? {
+            Answer::Flows(open) => Ok(open),
+            Answer::Done | Answer::Report(_) => Ok(0),
+        }
+    }
+
+    /// What the kernel has counted; `None` if nothing was ever loaded.
+    pub fn report(&self) -> Result<Option<Report>, DatapathError> {
+        if self.running.is_none() {
+            return Ok(None);
+        }
+        match self.ask(Command::Report)? {
+            Answer::Report(report) => Ok(Some(report)),
+            Answer::Done | Answer::Flows(_) => Ok(None),
+        }
+    }
+
+    /// Starts the thread if it does not run, and tells it.
+    fn tell(&mut self, command: Command) -> Result<(), DatapathError> {
+        if self.running.is_none() {
+            self.running = Some(start(self.settings.clone())?);
+        }
+        self.ask(command).map(drop)
+    }
+
+    fn ask(&self, command: Command) -> Result<Answer, DatapathError> {
+        let Some(running) = &self.running else { return Ok(Answer::Done) };
+        let (answer, answered) = answers::sync_channel(1);
+        let request = Request { command, answer };
+        running.requests.try_send(request).map_err(|_| DatapathError::Gone)?;
+        answered.recv().map_err(|_| DatapathError::Gone)?
+    }
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        if let Some(Running { requests, thread }) = self.running.take() {
+            // The thread ends when nobody can ask any more.
+            drop(requests);
+            if thread.join().is_err() {
+                tracing::error!("the datapath thread had panicked");
+            }
+        }
+    }
+}
+
+/// Starts the thread and waits until it is ready to be asked.
+fn start(settings: model::Kernel) -> Result<Running, DatapathError> {
+    let (requests, incoming) = requests::channel(QUEUE);
+    let (ready, started) = answers::sync_channel(1);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(DatapathError::Thread)?;
+    let thread = thread::Builder::new()
+        .name("deston-datapath".to_owned())
+        .spawn(move || {
+            runtime.block_on(async {
+                match Balancer::start(settings) {
+                    Ok(balancer) => {
+                        let _ = ready.send(Ok(()));
+                        serve(balancer, incoming).await;
+                    }
+                    Err(error) => drop(ready.send(Err(error))),
+                }
+            });
+        })
+        .map_err(DatapathError::Thread)?;
+    started.recv().map_err(|_| DatapathError::Gone)??;
+    Ok(Running { requests, thread })
+}
+
+async fn serve(mut balancer: Balancer, mut incoming: requests::Receiver<Request>) {
+    loop {
+        tokio::select! {
+            request = incoming.recv() => match request {
+                Some(Request { command, answer }) => {
+                    // The asker may have given up, which changes nothing.
+                    let _ = answer.send(obey(&mut balancer, command).await);
+                }
+                None => return,
+            },
+            () = balancer.due() => {
+                if let Err(error) = balancer.upkeep().await {
+                    tracing::warn!(%error, "upkeep of the kernel datapath failed; it is tried again");
+                }
+            }
+        }
+    }
+}
+
+async fn obey(balancer: &mut Balancer, command: Command) -> Result<Answer, DatapathError> {
+    match command {
+        Command::Carry(listener, servers, asked) => {
+            balancer.carry(&listener, &servers, asked).await?;
+        }
+        Command::PutServer(id, server, state) => balancer.put_server(id, &server, state).await?,
+        Command::DrainServer(id) => balancer.drain_server(id)?,
+        Command::ForgetServer(id) => balancer.forget_server(id)?,
+        Command::OpenFlows(id) => return Ok(Answer::Flows(balancer.open_flows(id)?)),
+        Command::PutTable(pool, table) => balancer.put_table(&pool, &table)?,
+        Command::ForgetPool(pool) => balancer.forget_pool(&pool),
+        Command::Open(listener) => balancer.open(&listener)?,
+        Command::Close(listener) => balancer.close(&listener)?,
+        Command::Drain(deadline) => return Ok(Answer::Flows(balancer.drain(deadline).await?)),
+        Command::Report => return Ok(Answer::Report(balancer.report()?)),
+    }
+    Ok(Answer::Done)
+}

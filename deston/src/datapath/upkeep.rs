@@ -1,0 +1,101 @@
+//! What the kernel programs cannot do themselves: next hops that move, flows that fall silent,
+//! listeners that have finished.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use deston_common::listener::ListenerKey;
+use deston_common::server::ServerEntry;
+use futures_util::{FutureExt as _, StreamExt as _};
+use nix::time::{ClockId, clock_gettime};
+
+use super::balancer::{Balancer, DatapathError, Known};
+use super::expiry::listener_of;
+use super::host::Route;
+
+impl Balancer {
+    /// Waits until there is upkeep to do. Cancel safe.
+    pub(super) async fn due(&mut self) {
+        tokio::select! {
+            _ = self.tick.tick() => {}
+            Some(()) = self.changes.next() => {
+                // Changes come in bursts; one look covers all that have come so far.
+                while self.changes.next().now_or_never().flatten().is_some() {}
+            }
+        }
+    }
+
+    /// Looks at every next hop again, ends idle flows and forgets listeners that have none left.
+    pub(super) async fn upkeep(&mut self) -> Result<(), DatapathError> {
+        self.refresh_paths().await?;
+        if self.listeners.is_empty() { Ok(()) } else { self.expire() }
+    }
+
+    async fn refresh_paths(&mut self) -> Result<(), DatapathError> {
+        let mut changed = Vec::new();
+        for (id, known) in &self.servers {
+            let entry = self.with_path(known).await?;
+            if entry != known.entry {
+                changed.push((*id, entry));
+            }
+        }
+        for (id, entry) in changed {
+            self.kernel()?.put_server(id, &entry)?;
+            if let Some(known) = self.servers.get_mut(&id) {
+                if known.entry.reachable != entry.reachable {
+                    let reachable = entry.reachable == 1;
+                    tracing::info!(server = known.name, reachable, "next hop changed");
+                }
+                known.entry = entry;
+            }
+        }
+        Ok(())
+    }
+
+    /// The entry of a server with the way to it as it is at the moment. What is not known any more
+    /// stays as it was, so that flows go on; new flows wait until it is known again.
+    pub(super) async fn with_path(&self, known: &Known) -> Result<ServerEntry, DatapathError> {
+        let mut entry = known.entry;
+        entry.reachable = 0;
+        let IpAddr::V4(address) = known.address.ip() else { return Ok(entry) };
+        if let Route::Out(path) = self.host.route(address).await? {
+            entry.ifindex = path.link.index;
+            entry.source_mac = path.link.mac;
+            entry.snat_address = path.source.into();
+            match path.next_hop_mac {
+                Some(mac) => {
+                    entry.next_hop_mac = mac;
+                    entry.reachable = 1;
+                }
+                None => self.host.keep_resolved(&path).await?,
+            }
+        }
+        Ok(entry)
+    }
+
+    fn expire(&mut self) -> Result<(), DatapathError> {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+        let listeners = self.listeners.clone();
+        let kernel = self.kernel()?;
+        let swept = kernel.expire(now, |key| {
+            listeners.iter().find(|open| open.key == *key).map(|open| open.entry.timeouts)
+        })?;
+        tracing::debug!(flows = swept.seen, idle = swept.idle, "swept");
+
+        let closed: Vec<ListenerKey> =
+            listeners.iter().filter(|open| open.entry.open == 0).map(|open| open.key).collect();
+        if closed.is_empty() {
+            return Ok(());
+        }
+        let busy: Vec<ListenerKey> = kernel
+            .flows()
+            .map(|flow| listener_of(&flow))
+            .filter(|key| closed.contains(key))
+            .collect();
+        for key in closed.iter().filter(|key| !busy.contains(key)) {
+            kernel.remove_listener(key)?;
+        }
+        self.listeners.retain(|open| open.entry.open == 1 || busy.contains(&open.key));
+        Ok(())
+    }
+}
