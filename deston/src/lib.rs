@@ -5,5 +5,6 @@
 //! kernel `datapath`. Health and counters flow back to `control` alone. `proxy` and `datapath` never
 //! see `config`, nor each other.
 
+pub mod config;
 pub mod live;
 pub mod model;

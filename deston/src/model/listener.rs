@@ -1,5 +1,6 @@
 //! Listeners: where clients connect.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,6 +15,16 @@ pub struct Listener {
     pub pool: String,
     /// What it speaks.
     pub layer: Layer,
+}
+
+impl Listener {
+    /// The transport protocol; HTTP runs over TCP.
+    pub fn protocol(&self) -> Protocol {
+        match &self.layer {
+            Layer::L4(l4) => l4.protocol,
+            Layer::L7(_) => Protocol::Tcp,
+        }
+    }
 }
 
 /// What a listener speaks, with the settings only that layer has.
@@ -51,6 +62,15 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
 }
 
 /// The datapath that the configuration asks for.
