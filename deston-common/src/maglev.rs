@@ -124,11 +124,8 @@ mod tests {
     fn removing_one_of_ten_moves_few_slots_of_the_others() {
         let before = table(&members(1..=10));
         let after = table(&members((1..=10).filter(|&id| id != 4)));
-        let moved = slots(&before)
-            .iter()
-            .zip(slots(&after))
-            .filter(|(old, new)| old != new)
-            .count();
+        let moved =
+            slots(&before).iter().zip(slots(&after)).filter(|(old, new)| old != new).count();
         assert!(moved as f64 / 16_381.0 <= 0.12, "{moved} of 16381 slots moved");
     }
 

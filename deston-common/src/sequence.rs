@@ -50,11 +50,11 @@ fn fill_by(
                 richest = Some((place, *credit));
             }
         }
-        if let Some((place, _)) = richest {
-            if let (Some(credit), Some(member)) = (credits.get_mut(place), members.get(place)) {
-                *credit -= cycle as i32;
-                *slot = member.id;
-            }
+        if let Some((place, _)) = richest
+            && let (Some(credit), Some(member)) = (credits.get_mut(place), members.get(place))
+        {
+            *credit -= cycle as i32;
+            *slot = member.id;
         }
     }
     table.len = cycle;

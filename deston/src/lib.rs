@@ -8,3 +8,4 @@
 pub mod config;
 pub mod live;
 pub mod model;
+pub mod proxy;

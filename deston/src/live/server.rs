@@ -161,7 +161,7 @@ impl Slot {
         server.idle.fetch_add(1, Ordering::SeqCst);
         let idle = IdleSlot { slot: Some(self), server };
         if idle.server.waiting.load(Ordering::SeqCst) > 0 {
-            return idle.wake().map_or_else(|idle| Ok(idle), Err);
+            return idle.wake().map_or_else(Ok, Err);
         }
         Ok(idle)
     }
