@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 
+/// Asks somebody for the addresses of a name.
+type Lookup<'a> = dyn FnMut(&str) -> io::Result<Vec<IpAddr>> + 'a;
+
 /// Looks names up, each once.
 pub(super) struct Resolver<'a> {
-    lookup: Box<dyn FnMut(&str) -> io::Result<Vec<IpAddr>> + 'a>,
+    lookup: Box<Lookup<'a>>,
     known: BTreeMap<String, Result<IpAddr, Unresolved>>,
 }
 

@@ -216,7 +216,7 @@ impl<'a> Section<'a> {
                     format!("the keys of [{}]", self.path)
                 };
                 Fault::new(format!("unknown key `{key}`"))
-                    .help(format!("{place} are {}", value::list(&known)))
+                    .help(format!("{place} are {}", value::list(&known, "and")))
             }
         }
     }

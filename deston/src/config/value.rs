@@ -139,7 +139,7 @@ pub(super) fn one_of<T: Copy>(
 ) -> impl FnOnce(&str, &DeValue<'_>) -> Result<T, Fault> {
     move |key, value| {
         let shown: Vec<&str> = names.known.iter().map(|(name, _)| *name).collect();
-        let choices = list(&shown);
+        let choices = list(&shown, "or");
         let text = value.as_str().ok_or_else(|| must_be(key, &choices, value))?;
         let wanted = folded(text);
         let mut all = names.known.iter().chain(names.also);
@@ -203,13 +203,13 @@ pub(super) fn ports(key: &str, value: &DeValue<'_>) -> Result<(u16, u16), Fault>
         .ok_or_else(|| Fault::new(format!("`{key}` must be {what}, not {text:?}")))
 }
 
-/// `a`, `b` or `c`.
-pub(super) fn list(names: &[&str]) -> String {
+/// `a`, `b` or `c`; the last word is the caller's.
+pub(super) fn list(names: &[&str], last_word: &str) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.split_last() {
         None => String::new(),
         Some((only, [])) => only.clone(),
-        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        Some((last, rest)) => format!("{} {last_word} {last}", rest.join(", ")),
     }
 }
 

@@ -20,7 +20,7 @@ fn an_unknown_key_is_pointed_at_and_a_suggestion_made() {
 fn an_unknown_key_without_a_near_one_lists_the_known() {
     error(
         "[kernel]\ncolour = 1\n[[server]]",
-        "2:1: unknown key `colour` (the keys of [kernel] are `flows` or `xdp_mode`)",
+        "2:1: unknown key `colour` (the keys of [kernel] are `flows` and `xdp_mode`)",
     );
 }
 

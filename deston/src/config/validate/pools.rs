@@ -285,7 +285,7 @@ impl Pools<'_> {
                 header.cloned(),
                 format!("this server belongs to pool `{name}`, which no listener uses"),
             )
-            .help(format!("add `pool = \"..\"`: {}", value::list(&names))),
+            .help(format!("add `pool = \"..\"`: {}", value::list(&names, "or"))),
         };
         problems.add(problem);
     }
