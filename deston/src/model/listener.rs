@@ -36,6 +36,16 @@ pub enum Layer {
     L7(L7),
 }
 
+impl Layer {
+    /// As it is written in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::L4(_) => "L4",
+            Self::L7(_) => "L7",
+        }
+    }
+}
+
 /// Settings of a layer 4 listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct L4 {
