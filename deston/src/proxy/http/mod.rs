@@ -21,7 +21,12 @@ pub(super) async fn serve(
     stream: TcpStream,
     _peer: SocketAddr,
     _listener: Arc<live::Listener>,
-    _worker: Rc<Worker>,
+    worker: Rc<Worker>,
 ) {
-    drop(stream);
+    let mut closing = worker.closing.clone();
+    tracing::trace!(stage = ?closing.stage(), upstreams = ?worker.upstreams, "no HTTP yet");
+    worker.spawn_background(async move {
+        closing.draining().await;
+        drop(stream);
+    });
 }
