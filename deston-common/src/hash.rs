@@ -4,7 +4,7 @@
 //! variant that hash tables use; the message is always the 16 bytes of an IPv6 address, IPv4 mapped
 //! (RFC 4291, section 2.5.5.2).
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 /// The key of all hashing; the same on every node that shall choose alike (`hash_seed`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -43,6 +43,11 @@ pub fn client(seed: Seed, address: IpAddr) -> u64 {
     };
     let [a, b, c, d, e, f, g, h, rest @ ..] = octets;
     siphash13(seed, u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes(rest))
+}
+
+/// Identity of a server: what ranks it and gives it its slots, the same on every node.
+pub fn server(seed: Seed, address: SocketAddr) -> u64 {
+    siphash13(seed, client(seed, address.ip()), address.port().into())
 }
 
 /// SipHash-1-3 of 16 bytes, given as two little-endian words.
@@ -90,6 +95,15 @@ mod tests {
         let v4: IpAddr = "192.0.2.77".parse().unwrap();
         let mapped: IpAddr = "::ffff:192.0.2.77".parse().unwrap();
         assert_eq!(client(seed, v4), client(seed, mapped));
+    }
+
+    #[test]
+    fn servers_differ_by_address_and_by_port() {
+        let seed = Seed::from_text("a");
+        let identity = |text: &str| server(seed, text.parse().unwrap());
+        assert_eq!(identity("192.0.2.1:80"), identity("192.0.2.1:80"));
+        assert_ne!(identity("192.0.2.1:80"), identity("192.0.2.1:81"));
+        assert_ne!(identity("192.0.2.1:80"), identity("192.0.2.2:80"));
     }
 
     #[test]

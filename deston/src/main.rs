@@ -1,3 +1,22 @@
-//! The `deston` program.
+//! The `deston` program: arguments, logs, exit codes.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Args, Command, check, log, run};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(error) = log::start(args.log_format, args.log_level.as_deref()) {
+        cli::complain(&format!("error: {error}"));
+        return ExitCode::from(cli::INVALID);
+    }
+    let code = match args.command.unwrap_or(Command::Run) {
+        Command::Run => run::run(&args.config, args.log_format),
+        Command::Check { needs } => check::check(&args.config, needs),
+    };
+    ExitCode::from(code)
+}

@@ -2,4 +2,8 @@
 
 pub mod kernel;
 pub mod lab;
+pub mod live;
 pub mod packet;
+pub mod proxied;
+pub mod server;
+pub mod wait;

@@ -1,5 +1,6 @@
 //! Listeners: where clients connect.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,6 +17,16 @@ pub struct Listener {
     pub layer: Layer,
 }
 
+impl Listener {
+    /// The transport protocol; HTTP runs over TCP.
+    pub fn protocol(&self) -> Protocol {
+        match &self.layer {
+            Layer::L4(l4) => l4.protocol,
+            Layer::L7(_) => Protocol::Tcp,
+        }
+    }
+}
+
 /// What a listener speaks, with the settings only that layer has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layer {
@@ -23,6 +34,16 @@ pub enum Layer {
     L4(L4),
     /// HTTP.
     L7(L7),
+}
+
+impl Layer {
+    /// As it is written in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::L4(_) => "L4",
+            Self::L7(_) => "L7",
+        }
+    }
 }
 
 /// Settings of a layer 4 listener.
@@ -51,6 +72,15 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
 }
 
 /// The datapath that the configuration asks for.

@@ -4,9 +4,11 @@
 //! resolve, addresses are resolved, weights are in range, every listener's pool exists. Nothing
 //! behind this module checks any of it again, and nothing behind it sees the file.
 
+mod diff;
 mod listener;
 mod pool;
 
+pub use diff::{AtStart, Change, ServerChange, diff};
 pub use listener::{
     DatapathChoice, FlowTimeouts, Forwarding, HttpTimeouts, L4, L7, Layer, Listener, Protocol,
     SnatPorts,
@@ -27,6 +29,13 @@ pub struct Model {
     pub runtime: Runtime,
     /// What all listeners in the kernel share.
     pub kernel: Kernel,
+}
+
+impl Model {
+    /// The pool of a name.
+    pub fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
+        self.pools.iter().find(|pool| pool.name == name)
+    }
 }
 
 /// `[runtime]`.

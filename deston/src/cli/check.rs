@@ -1,0 +1,67 @@
+//! `deston check`: validate, start nothing.
+
+use std::path::Path;
+
+use deston::config;
+use deston::model::{DatapathChoice, Layer, Model};
+
+use super::{INVALID, OK, complain_of, say};
+
+/// Validates the file and says what is in it, or what running it needs.
+pub(crate) fn check(path: &Path, needs: bool) -> u8 {
+    match config::load(path) {
+        Ok(model) if needs => say(privileges(&model)),
+        Ok(model) => say(&format!("{}: valid: {}", path.display(), summary(&model))),
+        Err(report) => {
+            complain_of(&report);
+            return INVALID;
+        }
+    }
+    OK
+}
+
+/// `root` if an explicit datapath cannot be had without; `auto` makes do.
+fn privileges(model: &Model) -> &'static str {
+    let xdp = |layer: &Layer| match layer {
+        Layer::L4(l4) => l4.datapath == DatapathChoice::Xdp,
+        Layer::L7(_) => false,
+    };
+    if model.listeners.iter().any(|listener| xdp(&listener.layer)) { "root" } else { "user" }
+}
+
+fn summary(model: &Model) -> String {
+    let servers = model.pools.iter().map(|pool| pool.servers.len()).sum();
+    let counts = [
+        count(model.listeners.len(), "listener"),
+        count(model.pools.len(), "pool"),
+        count(servers, "server"),
+    ];
+    counts.join(", ")
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(text: &str) -> Model {
+        config::parse("config.toml", text).unwrap()
+    }
+
+    #[test]
+    fn only_an_explicit_xdp_needs_root() {
+        assert_eq!(privileges(&model("[load_balancer]\ndatapath = \"xdp\"\n[[server]]")), "root");
+        assert_eq!(privileges(&model("[load_balancer]\ndatapath = \"auto\"\n[[server]]")), "user");
+        assert_eq!(privileges(&model("[load_balancer]\nlayer = \"L7\"\n[[server]]")), "user");
+    }
+
+    #[test]
+    fn the_summary_counts_what_there_is() {
+        let text = "[[server]]\nport = 1\n[[server]]\nport = 2";
+        assert_eq!(summary(&model(text)), "1 listener, 1 pool, 2 servers");
+    }
+}

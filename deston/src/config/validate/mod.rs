@@ -1,0 +1,118 @@
+//! From what is written to what is valid: defaults, names, addresses, and keys that do not go
+//! together.
+//!
+//! A value that is already reported as wrong concludes nothing: what depends on it is skipped, so
+//! that one mistake is one error.
+
+mod listeners;
+mod pools;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deston_common::limits;
+
+use super::file::{self, File};
+use super::names::Workers;
+use super::problem::{Problem, Problems, Span};
+use super::resolve::Resolver;
+use super::section::Field;
+use crate::model::{Kernel, Model, Runtime, XdpMode};
+
+/// The name of the listener and the pool that `[load_balancer]` stands for.
+const DEFAULT: &str = "default";
+
+/// Keys all hashing unless `hash_seed` says otherwise: fixed, so that a restart and a second node
+/// choose alike.
+const DEFAULT_SEED: &str = "deston";
+
+/// The model, or `None` if something is wrong.
+pub(super) fn model(
+    file: &File,
+    resolver: &mut Resolver<'_>,
+    problems: &Problems,
+) -> Option<Model> {
+    let pools = pools::read(file, resolver, problems);
+    let listeners = listeners::read(file, &pools, resolver, problems);
+    pools::check_use(&pools, &listeners, problems);
+    let runtime = runtime(&file.runtime);
+    let kernel = kernel(&file.kernel);
+    Some(Model {
+        listeners: all(listeners.into_iter().map(|draft| draft.listener.map(Arc::new)))?,
+        pools: all(pools.drafts.into_iter().map(|draft| draft.pool().map(Arc::new)))?,
+        runtime: runtime?,
+        kernel: kernel?,
+    })
+}
+
+fn all<T>(parts: impl Iterator<Item = Option<T>>) -> Option<Vec<T>> {
+    parts.collect()
+}
+
+fn runtime(file: &file::Runtime) -> Option<Runtime> {
+    let workers = match file.workers.or(Workers::Auto)? {
+        Workers::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        Workers::Exactly(workers) => workers,
+    };
+    Some(Runtime {
+        workers,
+        drain_timeout: file.drain_timeout.or(Duration::from_secs(30))?,
+        hash_seed: file.hash_seed.or(DEFAULT_SEED.to_owned())?,
+    })
+}
+
+fn kernel(file: &file::Kernel) -> Option<Kernel> {
+    Some(Kernel {
+        xdp_mode: file.xdp_mode.or(XdpMode::Native)?,
+        flows: file.flows.or(limits::DEFAULT_FLOWS)?,
+    })
+}
+
+/// The host that a key names, looked up; `localhost` if it is not written.
+fn host(
+    address: &Field<String>,
+    resolver: &mut Resolver<'_>,
+    header: Option<&Span>,
+    problems: &Problems,
+) -> Option<std::net::IpAddr> {
+    let host = address.or("localhost".to_owned())?;
+    match resolver.resolve(&host) {
+        Ok(address) => Some(address),
+        Err(fault) => {
+            let span = address.span().or(header.cloned());
+            problems.add(Problem::near(span, format!("`address` {fault}")));
+            None
+        }
+    }
+}
+
+/// Reports every name that is taken already.
+fn check_names<'a>(
+    what: &str,
+    names: impl Iterator<Item = (&'a str, Option<Span>)>,
+    problems: &Problems,
+) {
+    let mut taken: Vec<(&str, Option<Span>)> = Vec::new();
+    for (name, span) in names {
+        match taken.iter().find(|(other, _)| *other == name) {
+            Some((_, first)) => problems.add(
+                Problem::near(
+                    span,
+                    format!("another {what} is called `{name}`: choose another name"),
+                )
+                .see(first.clone(), "the first one"),
+            ),
+            None => taken.push((name, span)),
+        }
+    }
+}
+
+/// Reports a table without its name.
+fn check_named(what: &str, name: &Field<String>, header: Option<&Span>, problems: &Problems) {
+    if matches!(name, Field::Absent) {
+        problems.add(
+            Problem::near(header.cloned(), format!("this {what} has no name"))
+                .help("add `name = \"..\"`, unique among its kind"),
+        );
+    }
+}

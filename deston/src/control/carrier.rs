@@ -1,0 +1,68 @@
+//! Which datapath carries a listener.
+
+use super::kernel::Kernel;
+use crate::model::{DatapathChoice, Layer, Listener, Pool};
+
+/// What carries a listener's traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// The worker threads of this process.
+    Userspace,
+    /// The kernel's programs.
+    Kernel,
+}
+
+impl Carrier {
+    /// What it is called in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Userspace => "userspace",
+            Self::Kernel => "xdp",
+        }
+    }
+}
+
+/// An explicit `datapath = "xdp"` that cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "listener {listener}: datapath \"xdp\" cannot be had: {reason}; \
+         write \"auto\" or \"userspace\" to be served without it"
+)]
+pub struct NoCarrier {
+    listener: String,
+    reason: String,
+}
+
+/// Decides what carries a listener, and logs why it is not the faster one.
+pub(super) fn choose(
+    listener: &Listener,
+    pool: &Pool,
+    kernel: &impl Kernel,
+) -> Result<Carrier, NoCarrier> {
+    let choice = match &listener.layer {
+        Layer::L4(l4) => l4.datapath,
+        Layer::L7(_) => return Ok(Carrier::Userspace),
+    };
+    match choice {
+        DatapathChoice::Userspace => Ok(Carrier::Userspace),
+        DatapathChoice::Auto => match kernel.can_carry(listener, &pool.servers) {
+            Ok(()) => {
+                tracing::info!(listener = listener.name, datapath = "xdp", "datapath chosen");
+                Ok(Carrier::Kernel)
+            }
+            Err(reason) => {
+                tracing::info!(
+                    listener = listener.name,
+                    datapath = "userspace",
+                    why_not_xdp = reason,
+                    "datapath chosen"
+                );
+                Ok(Carrier::Userspace)
+            }
+        },
+        DatapathChoice::Xdp => match kernel.can_carry(listener, &pool.servers) {
+            Ok(()) => Ok(Carrier::Kernel),
+            Err(reason) => Err(NoCarrier { listener: listener.name.clone(), reason }),
+        },
+    }
+}

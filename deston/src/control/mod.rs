@@ -1,0 +1,199 @@
+//! The control plane: what is configured, what is up, and who is told.
+//!
+//! Runs in the main thread, on its own runtime, beside the workers. It alone changes the model and
+//! the live state that workers and the kernel read; signals and probes come in here, changes go
+//! out. It carries no traffic and nothing on the path of a packet or request waits for it.
+
+mod carrier;
+mod dataplane;
+mod health;
+mod kernel;
+mod reconciler;
+mod servers;
+mod summary;
+mod tables;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+pub use carrier::{Carrier, NoCarrier};
+pub use dataplane::Dataplane;
+pub use health::{Probe, Probes, TcpProbe, Transition};
+pub use kernel::{Kernel, KernelError, NoKernel};
+pub use reconciler::{Failure, Reconciler, Refused};
+pub use servers::{Condition, NoIdentifier, ServerKey};
+pub use summary::{Counts, Summary};
+
+use crate::config::{self, Report};
+use crate::model::Model;
+use crate::proxy::Proxy;
+
+/// What an operator asks of a running Deston.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Stop: gracefully the first time, at once the second.
+    Stop,
+    /// Read the configuration again.
+    Reload,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Connections finished or met their deadline.
+    Drained,
+    /// A second signal came before that.
+    Forced,
+}
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The worker threads.
+    #[error("cannot start the workers: {0}")]
+    Workers(#[from] io::Error),
+    /// Listeners, datapaths.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// A running Deston.
+pub struct Control {
+    path: PathBuf,
+    reconciler: Reconciler<Proxy, NoKernel>,
+    probes: Probes<TcpProbe>,
+    /// Reads the file in a thread of its own, since looking names up may take long; at most one.
+    loading: JoinSet<Result<Model, Report>>,
+    /// Whether the file may have changed since `loading` began.
+    stale: bool,
+}
+
+impl Control {
+    /// Starts workers and listeners. `path` is what a reload will read.
+    pub fn start(path: &Path, model: Model) -> Result<Self, StartError> {
+        let proxy = Proxy::start(model.runtime.workers)?;
+        let reconciler = Reconciler::start(model, proxy, NoKernel)?;
+        let mut probes = Probes::new(TcpProbe);
+        probes.follow(reconciler.probed());
+        let (path, loading) = (path.to_owned(), JoinSet::new());
+        Ok(Self { path, reconciler, probes, loading, stale: false })
+    }
+
+    /// Serves until it is told to stop, and then until connections have finished.
+    pub async fn run(mut self, mut signals: mpsc::Receiver<Signal>) -> Ending {
+        loop {
+            tokio::select! {
+                signal = signals.recv() => match signal {
+                    Some(Signal::Reload) => self.load(),
+                    Some(Signal::Stop) | None => break,
+                },
+                Some(loaded) = self.loading.join_next() => match loaded {
+                    Ok(loaded) => self.loaded(loaded),
+                    Err(error) => tracing::error!(%error, "reading the configuration failed"),
+                },
+                transition = self.probes.next() => self.note(&transition),
+            }
+        }
+        self.stop(signals).await
+    }
+
+    fn load(&mut self) {
+        if !self.loading.is_empty() {
+            self.stale = true;
+            return;
+        }
+        let path = self.path.clone();
+        self.loading.spawn_blocking(move || config::load(&path));
+    }
+
+    fn loaded(&mut self, loaded: Result<Model, Report>) {
+        self.reload(loaded);
+        if std::mem::take(&mut self.stale) {
+            self.load();
+        }
+    }
+
+    fn reload(&mut self, loaded: Result<Model, Report>) {
+        let model = match loaded {
+            Ok(model) => model,
+            Err(report) => {
+                for line in report.lines() {
+                    tracing::error!("{line}");
+                }
+                let errors = report.count();
+                tracing::error!(
+                    errors,
+                    "not reloaded: the configuration is invalid; nothing was changed"
+                );
+                return;
+            }
+        };
+        match self.reconciler.reload(model) {
+            Ok(summary) => tracing::info!(
+                listeners = %summary.listeners,
+                pools = %summary.pools,
+                servers = %summary.servers,
+                need_restart = summary.need_restart,
+                "reloaded"
+            ),
+            Err(refused) => {
+                for failure in &refused.failures {
+                    tracing::error!("{failure}");
+                }
+                tracing::error!("not reloaded: nothing was changed");
+            }
+        }
+        self.probes.follow(self.reconciler.probed());
+    }
+
+    fn note(&mut self, transition: &Transition) {
+        let Transition { server: key, condition, reason } = transition;
+        if !self.reconciler.set_condition(key, *condition) {
+            return;
+        }
+        let (pool, server) = (key.pool.as_str(), key.address);
+        let (up, of) = self.reconciler.up(pool);
+        match condition {
+            Condition::Up => tracing::info!(pool, %server, up, of, "server is up"),
+            Condition::Down => tracing::warn!(pool, %server, reason, up, of, "server is down"),
+        }
+        if up == 0 {
+            tracing::error!(
+                pool,
+                "no server is reachable: clients are refused until one answers its probes; check \
+                 that the servers run and that this host can connect to them"
+            );
+        }
+    }
+
+    async fn stop(self, mut signals: mpsc::Receiver<Signal>) -> Ending {
+        let deadline = self.reconciler.model().runtime.drain_timeout;
+        tracing::info!(
+            ?deadline,
+            "stopping: connections may finish; a second signal ends them at once"
+        );
+        let draining = self.reconciler.into_dataplane().drain(deadline);
+        let second = async {
+            loop {
+                match signals.recv().await {
+                    Some(Signal::Stop) => return,
+                    Some(Signal::Reload) => {}
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        tokio::select! {
+            drained = draining => {
+                tracing::info!(finished = drained.finished, aborted = drained.aborted, "stopped");
+                Ending::Drained
+            }
+            () = second => {
+                tracing::warn!("stopped at once; open connections were cut");
+                Ending::Forced
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The single owner of the model: turns a new model into changes and applies them.
+//!
+//! Everything that can fail is tried before anything is changed: identifiers, datapaths, addresses.
+//! Then changes are applied in the order in which [`diff`] lists them, so that servers are known
+//! before a table names them, tables before a listener is served by them, and the other way round
+//! when they go (`apply`). Workers see each pool and each listener replaced whole, in one store.
+
+mod apply;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use deston_common::hash::Seed;
+
+use super::carrier::{self, Carrier, NoCarrier};
+use super::dataplane::Dataplane;
+use super::kernel::{Kernel, KernelError};
+use super::servers::{Condition, NoIdentifier, ServerKey, Servers};
+use super::summary::Summary;
+use crate::live;
+use crate::model::{self, Change, Health, Model, diff};
+use crate::proxy::BindError;
+
+/// Owns the model and everything built from it.
+pub struct Reconciler<D: Dataplane, K: Kernel> {
+    model: Model,
+    seed: Seed,
+    servers: Servers,
+    pools: BTreeMap<String, Pool>,
+    listeners: BTreeMap<String, Listener>,
+    dataplane: D,
+    kernel: K,
+}
+
+/// A pool in use.
+struct Pool {
+    model: Arc<model::Pool>,
+    live: Arc<live::Pool>,
+    audience: Audience,
+}
+
+/// Who chooses from a pool's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Audience {
+    Userspace,
+    /// The kernel too; it keeps what it was told until the pool is removed.
+    Everywhere,
+}
+
+/// A listener in use.
+struct Listener {
+    model: Arc<model::Listener>,
+    live: Arc<live::Listener>,
+    carrier: Carrier,
+}
+
+/// Why a model was not applied; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", lines(.failures))]
+pub struct Refused {
+    /// Everything that stands against it, at least one.
+    pub failures: Vec<Failure>,
+}
+
+/// Something that stands against a model.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// An address cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A datapath cannot be had.
+    #[error(transparent)]
+    Carrier(#[from] NoCarrier),
+    /// There are too many servers with those that still finish.
+    #[error(transparent)]
+    Identifier(#[from] NoIdentifier),
+    /// The kernel datapath failed.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+/// What was found and taken for the listeners that are added, by name.
+type Prepared<B> = BTreeMap<String, (Carrier, Option<B>)>;
+
+impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
+    /// Binds every listener of `model` and then opens them.
+    pub fn start(model: Model, dataplane: D, kernel: K) -> Result<Self, Refused> {
+        let nothing = Model {
+            listeners: Vec::new(),
+            pools: Vec::new(),
+            runtime: model.runtime.clone(),
+            kernel: model.kernel.clone(),
+        };
+        let mut reconciler = Self {
+            seed: Seed::from_text(&model.runtime.hash_seed),
+            model: nothing,
+            servers: Servers::default(),
+            pools: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            dataplane,
+            kernel,
+        };
+        let (_, errors) = reconciler.become_model(model)?;
+        if errors.is_empty() {
+            Ok(reconciler)
+        } else {
+            Err(Refused { failures: errors.into_iter().map(Failure::Kernel).collect() })
+        }
+    }
+
+    /// Applies what differs from the running model.
+    pub fn reload(&mut self, model: Model) -> Result<Summary, Refused> {
+        self.servers.sweep(&mut self.kernel);
+        let (summary, errors) = self.become_model(model)?;
+        for error in errors {
+            tracing::error!(%error, "the kernel datapath did not take a change");
+        }
+        Ok(summary)
+    }
+
+    /// The running model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The live listener of a name.
+    pub fn listener(&self, name: &str) -> Option<&Arc<live::Listener>> {
+        self.listeners.get(name).map(|listener| &listener.live)
+    }
+
+    /// Servers to be probed, with their pool's settings and what is known of them.
+    pub fn probed(&self) -> impl Iterator<Item = (ServerKey, Health, Condition)> {
+        let probed = self.pools.values().filter(|pool| pool.model.health != Health::Off);
+        probed.flat_map(|pool| {
+            pool.model.servers.iter().filter_map(|server| {
+                let key = key(&pool.model, server);
+                let condition = self.servers.get(&key)?.condition;
+                Some((key, pool.model.health, condition))
+            })
+        })
+    }
+
+    /// Takes note of what probes say of a server. `false` if that is nothing new.
+    pub fn set_condition(&mut self, key: &ServerKey, condition: Condition) -> bool {
+        let Some(known) = self.servers.configured(key) else { return false };
+        if known.condition == condition {
+            return false;
+        }
+        known.condition = condition;
+        let mut errors = Vec::new();
+        if let Some(pool) = self.pools.get(&key.pool) {
+            let model = Arc::clone(&pool.model);
+            let servers = model.servers.iter().filter(|server| server.address == key.address);
+            for server in servers {
+                self.tell_server(&model, server, &mut errors);
+            }
+            self.publish(&model, &mut errors);
+        }
+        for error in errors {
+            tracing::error!(%error, "the kernel datapath did not take a change");
+        }
+        self.servers.sweep(&mut self.kernel);
+        true
+    }
+
+    /// How many servers of a pool are up, and how many there are.
+    pub fn up(&self, pool: &str) -> (usize, usize) {
+        let Some(pool) = self.pools.get(pool) else { return (0, 0) };
+        (self.eligible(&pool.model).count(), pool.model.servers.len())
+    }
+
+    /// Gives the datapath back, to be stopped.
+    pub fn into_dataplane(self) -> D {
+        self.dataplane
+    }
+
+    fn become_model(&mut self, new: Model) -> Result<(Summary, Vec<KernelError>), Refused> {
+        let changes = diff(&self.model, &new);
+        let mut prepared = self.prepare(&changes, &new)?;
+        let summary = Summary::of(&changes);
+        let errors = self.apply(changes, &mut prepared);
+        // What needs a restart keeps its running value, so that every reload warns of it.
+        self.model = Model {
+            runtime: model::Runtime { workers: self.model.runtime.workers, ..new.runtime },
+            kernel: self.model.kernel.clone(),
+            ..new
+        };
+        Ok((summary, errors))
+    }
+
+    /// Everything that can fail; what it takes is given back when it is dropped.
+    fn prepare(&self, changes: &[Change], new: &Model) -> Result<Prepared<D::Bound>, Refused> {
+        let mut failures = Vec::new();
+        let servers: Vec<ServerKey> = new
+            .pools
+            .iter()
+            .flat_map(|pool| pool.servers.iter().map(|server| key(pool, server)))
+            .collect();
+        failures.extend(self.servers.check_room(servers.iter()).err().map(Failure::from));
+
+        let mut prepared = Prepared::new();
+        for listener in in_binding_order(changes, &self.model) {
+            let Some(pool) = new.pool(&listener.pool) else { continue };
+            match self.prepare_listener(listener, pool) {
+                Ok(ready) => drop(prepared.insert(listener.name.clone(), ready)),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        if failures.is_empty() { Ok(prepared) } else { Err(Refused { failures }) }
+    }
+
+    fn prepare_listener(
+        &self,
+        listener: &model::Listener,
+        pool: &model::Pool,
+    ) -> Result<(Carrier, Option<D::Bound>), Failure> {
+        let carrier = carrier::choose(listener, pool, &self.kernel)?;
+        let bound = match carrier {
+            Carrier::Userspace => Some(self.dataplane.bind(listener)?),
+            Carrier::Kernel => None,
+        };
+        Ok((carrier, bound))
+    }
+}
+
+/// Listeners to bind: those whose address nobody of ours has first. A bound socket takes
+/// connections, and giving it back resets them; where an old listener of ours shares the address,
+/// some would be its clients.
+fn in_binding_order<'a>(
+    changes: &'a [Change],
+    running: &'a Model,
+) -> impl Iterator<Item = &'a Arc<model::Listener>> {
+    let added = changes.iter().filter_map(|change| match change {
+        Change::ListenerAdded(listener) => Some(listener),
+        Change::Runtime(_)
+        | Change::PoolAdded(_)
+        | Change::PoolChanged { .. }
+        | Change::ListenerChanged(_)
+        | Change::ListenerRemoved(_)
+        | Change::PoolRemoved(_)
+        | Change::NeedsRestart(_) => None,
+    });
+    let ours = |listener: &&Arc<model::Listener>| {
+        let port = |other: &model::Listener| (other.address.port(), other.protocol());
+        running.listeners.iter().any(|other| port(other) == port(listener))
+    };
+    added.clone().filter(move |l| !ours(l)).chain(added.filter(move |l| ours(l)))
+}
+
+fn key(pool: &model::Pool, server: &model::Server) -> ServerKey {
+    ServerKey { pool: pool.name.clone(), address: server.address }
+}
+
+fn lines(failures: &[Failure]) -> String {
+    let lines: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}

@@ -1,0 +1,124 @@
+//! What the kernel is told, and in which order.
+
+use super::*;
+
+fn text(listener: &str, ports: &[u16]) -> String {
+    let servers: String =
+        ports.iter().map(|port| format!("[[server]]\npool = \"p\"\nport = {port}\n")).collect();
+    format!(
+        "[[listener]]\nname = \"{listener}\"\nport = 80\npool = \"p\"\n[[pool]]\nname = \"p\"\n{servers}"
+    )
+}
+
+#[test]
+fn servers_come_before_the_table_and_the_table_before_the_listener() {
+    let (lab, journal) = start_beside(&text("k", &[1, 2]), &[]);
+    lab.unwrap();
+    assert_eq!(
+        journal.read(),
+        [
+            "kernel: server 1 is :1 Active",
+            "kernel: server 2 is :2 Active",
+            "kernel: table p is [1, 2]",
+            "kernel: listener k:80 has pool p",
+        ]
+    );
+}
+
+#[test]
+fn a_server_leaves_the_table_before_it_drains() {
+    let mut lab = start(&text("k", &[1, 2]));
+    assert_eq!(
+        lab.reload(&text("k", &[2, 3])),
+        ["kernel: server 3 is :3 Active", "kernel: table p is [2, 3]", "kernel: drain server 1"]
+    );
+    assert_eq!(lab.reload(&text("k", &[2, 3])), ["kernel: forget server 1"]);
+}
+
+#[test]
+fn a_draining_server_is_known_while_it_has_flows() {
+    let mut lab = start(&text("k", &[1, 2]));
+    *lab.flows.borrow_mut() = 1;
+    lab.reload(&text("k", &[2]));
+    assert_eq!(lab.reload(&text("k", &[2])), [""; 0]);
+    assert_eq!(
+        lab.reload(&text("k", &[1, 2])),
+        ["kernel: server 1 is :1 Active", "kernel: table p is [1, 2]"],
+        "a server that comes back is the same one"
+    );
+}
+
+#[test]
+fn removal_goes_the_other_way_round() {
+    let mut lab = start(&text("k", &[1]));
+    let other = text("a", &[1]).replace("\"p\"", "\"q\"");
+    assert_eq!(
+        lab.reload(&other),
+        [
+            "bind a:80",
+            "open a:80",
+            "kernel: close k:80",
+            "kernel: forget pool p",
+            "kernel: drain server 1"
+        ]
+    );
+}
+
+#[test]
+fn a_server_that_is_down_is_told_with_the_table() {
+    let mut lab = start(&text("k", &[1, 2]));
+    lab.set("p", 1, Condition::Down);
+    assert_eq!(lab.journal.read(), ["kernel: server 1 is :1 Down", "kernel: table p is [2]"]);
+    lab.set("p", 1, Condition::Up);
+    assert_eq!(lab.journal.read(), ["kernel: server 1 is :1 Active", "kernel: table p is [1, 2]"]);
+}
+
+#[test]
+fn pools_of_userspace_listeners_are_not_told() {
+    let mut lab = start(&text("a", &[1, 2]));
+    lab.set("p", 1, Condition::Down);
+    lab.reload(&text("a", &[1, 2, 3]));
+    assert_eq!(lab.journal.read(), [""; 0]);
+}
+
+#[test]
+fn a_pool_is_told_when_its_first_listener_in_the_kernel_comes() {
+    let mut lab = start(&text("a", &[1, 2]));
+    lab.set("p", 1, Condition::Down);
+    assert_eq!(
+        lab.reload(&text("k", &[1, 2])),
+        [
+            "kernel: server 1 is :1 Down",
+            "kernel: server 2 is :2 Active",
+            "kernel: table p is [2]",
+            "kernel: listener k:80 has pool p",
+            "close a",
+        ]
+    );
+}
+
+#[test]
+fn a_listener_that_stays_in_the_kernel_is_not_closed_under_its_address() {
+    let mut lab = start(&text("k", &[1]));
+    let other = text("k", &[1]).replace("port = 80\n", "port = 80\ninterfaces = [\"eth1\"]\n");
+    assert_eq!(lab.reload(&other), ["kernel: listener k:80 has pool p"]);
+    let renamed = other.replace("\"k\"", "\"k2\"");
+    assert_eq!(lab.reload(&renamed), ["kernel: listener k2:80 has pool p"]);
+}
+
+#[test]
+fn an_explicit_xdp_that_cannot_be_had_is_refused() {
+    let xdp = text("a", &[1]).replace("port = 80\n", "port = 80\ndatapath = \"xdp\"\n");
+    let (lab, journal) = start_beside(&xdp, &[]);
+    let refused = lab.err().unwrap().to_string();
+    assert!(refused.starts_with("listener a: datapath \"xdp\" cannot be had: no k"), "{refused}");
+    assert_eq!(journal.read(), [""; 0]);
+}
+
+#[test]
+fn userspace_is_never_second_guessed() {
+    let text = text("k", &[1]).replace("port = 80\n", "port = 80\ndatapath = \"userspace\"\n");
+    let (lab, journal) = start_beside(&text, &[]);
+    lab.unwrap();
+    assert_eq!(journal.read(), ["bind k:80", "open k:80"]);
+}

@@ -1,0 +1,192 @@
+//! The reconciler between stand-ins that write down what they are told.
+
+mod kernel;
+mod listeners;
+mod pools;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use deston_common::server::{ServerId, ServerState};
+use deston_common::table::Table;
+
+use super::*;
+use crate::config;
+
+/// Everything the datapaths were told, in order.
+#[derive(Clone, Default)]
+struct Journal(Rc<RefCell<Vec<String>>>);
+
+impl Journal {
+    fn write(&self, line: String) {
+        self.0.borrow_mut().push(line);
+    }
+
+    /// What was written since the last look.
+    fn read(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.borrow_mut())
+    }
+}
+
+/// A userspace datapath without sockets.
+struct Paper {
+    journal: Journal,
+    in_use: Rc<RefCell<Vec<u16>>>,
+}
+
+impl Dataplane for Paper {
+    type Bound = SocketAddr;
+
+    fn bind(&self, listener: &model::Listener) -> Result<SocketAddr, BindError> {
+        let (name, address) = (listener.name.clone(), listener.address);
+        if self.in_use.borrow().contains(&address.port()) {
+            return Err(BindError::InUse { name, address, protocol: "tcp" });
+        }
+        self.journal.write(format!("bind {name}:{}", address.port()));
+        Ok(address)
+    }
+
+    fn address(bound: &SocketAddr) -> SocketAddr {
+        *bound
+    }
+
+    fn open(&self, bound: SocketAddr, listener: Arc<live::Listener>) {
+        let name = listener.serving().listener.name.clone();
+        self.journal.write(format!("open {name}:{}", bound.port()));
+    }
+
+    fn close(&self, name: &str) {
+        self.journal.write(format!("close {name}"));
+    }
+}
+
+/// A kernel that carries every listener whose name begins with `k`.
+struct PaperKernel {
+    journal: Journal,
+    flows: Rc<RefCell<u64>>,
+}
+
+impl Kernel for PaperKernel {
+    fn can_carry(&self, listener: &model::Listener, _: &[model::Server]) -> Result<(), String> {
+        if listener.name.starts_with('k') { Ok(()) } else { Err("no k".to_owned()) }
+    }
+
+    fn put_server(
+        &mut self,
+        id: ServerId,
+        server: &model::Server,
+        state: ServerState,
+    ) -> Result<(), KernelError> {
+        let port = server.address.port();
+        self.journal.write(format!("kernel: server {} is :{port} {state:?}", id.0));
+        Ok(())
+    }
+
+    fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), KernelError> {
+        self.journal.write(format!("kernel: table {pool} is {:?}", slots(table)));
+        Ok(())
+    }
+
+    fn put_listener(&mut self, listener: &model::Listener) -> Result<(), KernelError> {
+        let (name, port) = (&listener.name, listener.address.port());
+        self.journal.write(format!("kernel: listener {name}:{port} has pool {}", listener.pool));
+        Ok(())
+    }
+
+    fn close_listener(&mut self, listener: &model::Listener) {
+        let (name, port) = (&listener.name, listener.address.port());
+        self.journal.write(format!("kernel: close {name}:{port}"));
+    }
+
+    fn forget_pool(&mut self, pool: &str) {
+        self.journal.write(format!("kernel: forget pool {pool}"));
+    }
+
+    fn drain_server(&mut self, id: ServerId) {
+        self.journal.write(format!("kernel: drain server {}", id.0));
+    }
+
+    fn open_flows(&self, _: ServerId) -> u64 {
+        *self.flows.borrow()
+    }
+
+    fn forget_server(&mut self, id: ServerId) {
+        self.journal.write(format!("kernel: forget server {}", id.0));
+    }
+}
+
+fn slots(table: &Table) -> Vec<u16> {
+    table.slots.iter().take(table.len as usize).map(|id| id.0).collect()
+}
+
+/// A reconciler with its stand-ins.
+struct Lab {
+    reconciler: Reconciler<Paper, PaperKernel>,
+    journal: Journal,
+    in_use: Rc<RefCell<Vec<u16>>>,
+    flows: Rc<RefCell<u64>>,
+}
+
+fn model(text: &str) -> Model {
+    config::parse("config.toml", text).unwrap()
+}
+
+/// Ports that somebody else has.
+fn start_beside(text: &str, in_use: &[u16]) -> (Result<Lab, Refused>, Journal) {
+    let journal = Journal::default();
+    let in_use = Rc::new(RefCell::new(in_use.to_vec()));
+    let flows = Rc::new(RefCell::new(0));
+    let paper = Paper { journal: journal.clone(), in_use: Rc::clone(&in_use) };
+    let kernel = PaperKernel { journal: journal.clone(), flows: Rc::clone(&flows) };
+    let lab = Reconciler::start(model(text), paper, kernel).map(|reconciler| Lab {
+        reconciler,
+        journal: journal.clone(),
+        in_use,
+        flows,
+    });
+    (lab, journal)
+}
+
+/// A reconciler that has started; what it said is read.
+fn start(text: &str) -> Lab {
+    let lab = start_beside(text, &[]).0.unwrap();
+    lab.journal.read();
+    lab
+}
+
+impl Lab {
+    /// Reloads, and gives what the datapaths were told.
+    fn reload(&mut self, text: &str) -> Vec<String> {
+        self.reconciler.reload(model(text)).unwrap();
+        self.journal.read()
+    }
+
+    fn pool(&self, name: &str) -> Arc<live::Pool> {
+        Arc::clone(&self.reconciler.pools[name].live)
+    }
+
+    /// The ports of a pool's servers, slot by slot.
+    fn ports(&self, pool: &str) -> Vec<u16> {
+        let view = self.pool(pool).view();
+        let port = |id: &u16| {
+            view.servers.iter().find(|server| server.id().0 == *id).unwrap().address().port()
+        };
+        slots(&view.table).iter().map(port).collect()
+    }
+
+    fn server(&self, pool: &str, port: u16) -> Arc<live::Server> {
+        let view = self.pool(pool).view();
+        let found = view.servers.iter().find(|server| server.address().port() == port);
+        Arc::clone(found.unwrap())
+    }
+
+    fn set(&mut self, pool: &str, port: u16, condition: Condition) -> bool {
+        self.reconciler.set_condition(&server_key(pool, port), condition)
+    }
+}
+
+fn server_key(pool: &str, port: u16) -> ServerKey {
+    ServerKey { pool: pool.to_owned(), address: SocketAddr::from(([127, 0, 0, 1], port)) }
+}

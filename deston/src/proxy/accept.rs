@@ -1,0 +1,128 @@
+//! Accepting: a worker's end of one TCP listener.
+//!
+//! Sits between the listening socket and the connections' tasks. Never ends because of an error:
+//! it warns, pauses and goes on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use super::listen::BACKLOG;
+use super::worker::Worker;
+use super::{http, tcp};
+use crate::{live, model};
+
+/// First pause when descriptors or memory have run out; doubled up to `LONGEST_PAUSE`.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Accepts until `stop`, then what is queued, then closes the socket.
+pub(super) async fn run(
+    socket: std::net::TcpListener,
+    listener: Arc<live::Listener>,
+    worker: Rc<Worker>,
+    mut stop: oneshot::Receiver<()>,
+) {
+    let socket = match TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(listener = listener.serving().listener.name, %error, "cannot accept");
+            return;
+        }
+    };
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = &mut stop => break,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = FIRST_PAUSE;
+                serve(stream, peer, &listener, &worker);
+            }
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(error) => {
+                warn(&listener, &worker, &error);
+                tokio::select! {
+                    biased;
+                    _ = &mut stop => break,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+    if let Err(error) = accept_queued(socket, &listener, &worker) {
+        warn(&listener, &worker, &error);
+    }
+}
+
+/// Takes what the kernel has queued, so that closing the socket resets nobody.
+fn accept_queued(
+    socket: TcpListener,
+    listener: &Arc<live::Listener>,
+    worker: &Rc<Worker>,
+) -> io::Result<()> {
+    // The runtime may not know yet of what has just arrived; the socket does.
+    let socket = socket.into_std()?;
+    for _ in 0..BACKLOG {
+        match socket.accept() {
+            Ok((stream, peer)) => {
+                stream.set_nonblocking(true)?;
+                serve(TcpStream::from_std(stream)?, peer, listener, worker);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn serve(stream: TcpStream, peer: SocketAddr, listener: &Arc<live::Listener>, worker: &Rc<Worker>) {
+    // Fails only for a connection that is over already, which reading will tell.
+    let _ = stream.set_nodelay(true);
+    let serving = listener.serving();
+    let (listener, own) = (Arc::clone(listener), Rc::clone(worker));
+    match &serving.listener.layer {
+        model::Layer::L4(_) => worker.spawn(tcp::serve(stream, peer, listener, own)),
+        model::Layer::L7(_) => worker.spawn(http::serve(stream, peer, listener, own)),
+    }
+}
+
+/// Errors of the connection that was next, not of the listener (accept(2)).
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw),
+        Some(
+            Errno::ECONNABORTED
+                | Errno::ECONNRESET
+                | Errno::EHOSTDOWN
+                | Errno::EHOSTUNREACH
+                | Errno::EINTR
+                | Errno::ENETDOWN
+                | Errno::ENETUNREACH
+                | Errno::ENONET
+                | Errno::ENOPROTOOPT
+                | Errno::EOPNOTSUPP
+                | Errno::EPERM
+                | Errno::EPROTO
+                | Errno::ETIMEDOUT
+        )
+    )
+}
+
+fn warn(listener: &live::Listener, worker: &Worker, error: &io::Error) {
+    if let Some(untold) = worker.notices.exhausted.due() {
+        let listener = &listener.serving().listener.name;
+        tracing::warn!(listener, %error, untold, "connections wait: none can be accepted");
+    }
+}

@@ -1,0 +1,271 @@
+//! The program from outside: exit codes, messages, signals.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A loopback address that no other test has, so that its ports are free.
+fn own_address() -> Ipv4Addr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A configuration file, gone when dropped.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> Self {
+        let file = format!("deston-cli-{}-{name}.toml", std::process::id());
+        let path = std::env::temp_dir().join(file);
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, text: &str) {
+        // In one step, as an editor does it.
+        let aside = self.0.with_extension("new");
+        std::fs::write(&aside, text).unwrap();
+        std::fs::rename(aside, &self.0).unwrap();
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn deston() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_deston"));
+    command.env_remove("DESTON_LOG");
+    command
+}
+
+fn check(text: &str, name: &str, more: &[&str]) -> Output {
+    let file = File::new(name, text);
+    deston().arg("check").arg("--config").arg(&file.0).args(more).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A running program; killed when dropped.
+struct Running {
+    child: Child,
+    log: BufReader<ChildStderr>,
+}
+
+impl Running {
+    fn start(file: &File) -> Self {
+        let mut command = deston();
+        command.arg("run").arg("--config").arg(&file.0).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self { child, log }
+    }
+
+    /// Reads the log up to a line with this text.
+    fn wait_for(&mut self, wanted: &str) -> String {
+        let mut log = String::new();
+        loop {
+            let mut line = String::new();
+            let length = self.log.read_line(&mut line).unwrap();
+            assert!(length > 0, "the program ended without {wanted:?}:\n{log}");
+            if line.contains(wanted) {
+                return line;
+            }
+            log += &line;
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server that greets every client.
+fn greeter(word: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // Health checks close before they are greeted.
+            let _ = stream.unwrap().write_all(word.as_bytes());
+        }
+    });
+    address
+}
+
+fn greeting(address: SocketAddr) -> String {
+    let mut greeting = String::new();
+    TcpStream::connect(address).unwrap().read_to_string(&mut greeting).unwrap();
+    greeting
+}
+
+fn configuration(listen: SocketAddr, server: SocketAddr) -> String {
+    format!(
+        "[load_balancer]\naddress = \"{}\"\nport = {}\ndatapath = \"userspace\"\n\
+         [[server]]\naddress = \"{}\"\nport = {}\n",
+        listen.ip(),
+        listen.port(),
+        server.ip(),
+        server.port()
+    )
+}
+
+#[test]
+fn check_says_what_is_in_a_valid_file() {
+    let output = check("[[server]]", "valid", &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).ends_with(": valid: 1 listener, 1 pool, 1 server\n"));
+}
+
+#[test]
+fn check_says_whether_root_is_needed() {
+    let needs = |line: &str, name: &str| {
+        let output = check(&format!("[load_balancer]\n{line}\n[[server]]"), name, &["--needs"]);
+        text(&output.stdout)
+    };
+    assert_eq!(needs("datapath = \"xdp\"", "needs-root"), "root\n");
+    assert_eq!(needs("datapath = \"auto\"", "needs-user"), "user\n");
+}
+
+#[test]
+fn an_invalid_file_is_exit_code_2_and_every_error_is_shown() {
+    let output = check("[load_balancer]\nadress = 1\nport = 0\n[[server]]", "invalid", &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stdout), "");
+    let errors = text(&output.stderr);
+    assert!(errors.contains("error: unknown key `adress`, did you mean `address`?"), "{errors}");
+    assert!(errors.contains("error: `port` must be"), "{errors}");
+}
+
+#[test]
+fn running_an_invalid_file_starts_nothing() {
+    let file = File::new("run-invalid", "[[server]]\nport = 0");
+    let output = deston().arg("--config").arg(&file.0).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!text(&output.stderr).contains("listening"));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_exit_code_2() {
+    let output = deston().args(["check", "--config", "/no/such/file"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("cannot read `/no/such/file`"));
+}
+
+#[test]
+fn a_log_level_that_is_none_is_exit_code_2() {
+    let output = deston().args(["--log-level", "deston=loud"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("invalid log level"));
+}
+
+#[test]
+fn a_port_in_use_is_exit_code_1_and_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let server = SocketAddr::from(([192, 0, 2, 1], 80));
+    let file = File::new("in-use", &configuration(address, server));
+    let output = deston().arg("--config").arg(&file.0).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let errors = text(&output.stderr);
+    assert!(errors.contains(&format!("{address}/tcp is in use by another process")), "{errors}");
+    assert!(errors.contains("nothing was started"), "{errors}");
+}
+
+#[test]
+fn it_serves_reloads_and_stops() {
+    let listen = SocketAddr::from((own_address(), 8080));
+    let (one, two) = (greeter("one"), greeter("two"));
+    let file = File::new("serves", &configuration(listen, one));
+    let mut deston = Running::start(&file);
+    deston.wait_for("listening");
+    assert_eq!(greeting(listen), "one");
+
+    file.write("[load_balancer]\nadress = 1");
+    deston.signal(Signal::SIGHUP);
+    deston.wait_for("unknown key `adress`");
+    deston.wait_for("nothing was changed");
+    assert_eq!(greeting(listen), "one");
+
+    file.write(&configuration(listen, two));
+    deston.signal(Signal::SIGHUP);
+    let line = deston.wait_for("reloaded");
+    assert!(line.contains("servers=+1 ~0 -1"), "{line}");
+    assert_eq!(greeting(listen), "two");
+
+    deston.signal(Signal::SIGTERM);
+    deston.wait_for("stopped");
+    assert_eq!(deston.exit_code(), Some(0));
+}
+
+#[test]
+fn a_reload_that_cannot_bind_changes_nothing() {
+    let listen = SocketAddr::from((own_address(), 8080));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = greeter("one");
+    let file = File::new("cannot-bind", &configuration(listen, server));
+    let mut deston = Running::start(&file);
+    deston.wait_for("listening");
+    file.write(&configuration(taken.local_addr().unwrap(), server));
+    deston.signal(Signal::SIGHUP);
+    deston.wait_for("is in use by another process");
+    deston.wait_for("nothing was changed");
+    assert_eq!(greeting(listen), "one");
+}
+
+#[test]
+fn the_first_signal_lets_connections_finish_and_the_second_does_not() {
+    let listen = SocketAddr::from((own_address(), 8080));
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = File::new("second", &configuration(listen, silent.local_addr().unwrap()));
+    let mut deston = Running::start(&file);
+    deston.wait_for("listening");
+    let mut client = TcpStream::connect(listen).unwrap();
+    client.write_all(b"hello").unwrap();
+    let (mut server, _) = silent.accept().unwrap();
+    let mut hello = [0; 5];
+    server.read_exact(&mut hello).unwrap();
+
+    deston.signal(Signal::SIGINT);
+    deston.wait_for("stopping");
+    server.write_all(b"still here").unwrap();
+    let mut reply = [0; 10];
+    client.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"still here");
+
+    deston.signal(Signal::SIGINT);
+    deston.wait_for("stopped at once");
+    assert_eq!(deston.exit_code(), Some(130));
+}
+
+#[test]
+fn logs_can_be_json() {
+    let file = File::new("json", "[[server]]\nport = 0");
+    let output = deston().args(["--log-format", "json", "--config"]).arg(&file.0).output().unwrap();
+    let line = text(&output.stderr);
+    assert!(line.starts_with("{\"timestamp\":\""), "{line}");
+    assert!(line.contains("\"level\":\"ERROR\""), "{line}");
+}
