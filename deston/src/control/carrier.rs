@@ -1,6 +1,7 @@
 //! Which datapath carries a listener.
 
 use super::kernel::Kernel;
+use crate::datapath::Asked;
 use crate::model::{DatapathChoice, Layer, Listener, Pool};
 
 /// What carries a listener's traffic.
@@ -22,11 +23,11 @@ impl Carrier {
     }
 }
 
-/// An explicit `datapath = "xdp"` that cannot be had.
+/// The kernel was asked for by name, or carries the listener already, and cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "listener {listener}: datapath \"xdp\" cannot be had: {reason}; \
-         write \"auto\" or \"userspace\" to be served without it"
+    "listener {listener}: datapath \"xdp\" cannot be had: {reason}; write \"auto\" or \"userspace\" \
+     to be served without it (a listener that runs in the kernel moves only by a restart)"
 )]
 pub struct NoCarrier {
     listener: String,
@@ -37,7 +38,7 @@ pub struct NoCarrier {
 pub(super) fn choose(
     listener: &Listener,
     pool: &Pool,
-    kernel: &impl Kernel,
+    kernel: &mut impl Kernel,
 ) -> Result<Carrier, NoCarrier> {
     let choice = match &listener.layer {
         Layer::L4(l4) => l4.datapath,
@@ -45,7 +46,7 @@ pub(super) fn choose(
     };
     match choice {
         DatapathChoice::Userspace => Ok(Carrier::Userspace),
-        DatapathChoice::Auto => match kernel.can_carry(listener, &pool.servers) {
+        DatapathChoice::Auto => match kernel.carry(listener, &pool.servers, Asked::Auto) {
             Ok(()) => {
                 tracing::info!(listener = listener.name, datapath = "xdp", "datapath chosen");
                 Ok(Carrier::Kernel)
@@ -60,9 +61,20 @@ pub(super) fn choose(
                 Ok(Carrier::Userspace)
             }
         },
-        DatapathChoice::Xdp => match kernel.can_carry(listener, &pool.servers) {
-            Ok(()) => Ok(Carrier::Kernel),
-            Err(reason) => Err(NoCarrier { listener: listener.name.clone(), reason }),
-        },
+        DatapathChoice::Xdp => {
+            insist(listener, pool, kernel)?;
+            Ok(Carrier::Kernel)
+        }
     }
+}
+
+/// Makes the kernel ready to carry a listener with the pool's servers, or says why it cannot.
+pub(super) fn insist(
+    listener: &Listener,
+    pool: &Pool,
+    kernel: &mut impl Kernel,
+) -> Result<(), NoCarrier> {
+    kernel
+        .carry(listener, &pool.servers, Asked::Explicitly)
+        .map_err(|reason| NoCarrier { listener: listener.name.clone(), reason })
 }

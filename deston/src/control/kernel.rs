@@ -3,9 +3,12 @@
 //! Only pools that a listener in the kernel is served by are told of, each first with its servers,
 //! then with its table, then its listener; removal goes the other way.
 
+use std::net::SocketAddr;
+
 use deston_common::server::{ServerId, ServerState};
 use deston_common::table::Table;
 
+use crate::datapath::{Asked, Datapath, DatapathError};
 use crate::model::{Listener, Server};
 
 /// The kernel did not take a change.
@@ -16,10 +19,16 @@ pub struct KernelError {
     pub what: String,
 }
 
-/// The kernel datapath.
+/// The kernel datapath. [`Datapath`] is the one there is; tests have one on paper.
 pub trait Kernel {
-    /// Whether this listener can be carried; `Err` says why not, for a user to read.
-    fn can_carry(&self, listener: &Listener, servers: &[Server]) -> Result<(), String>;
+    /// Whether this listener can be carried; `Err` says why not, for a user to read. Makes ready
+    /// to carry it, which changes nothing for any packet.
+    fn carry(
+        &mut self,
+        listener: &Listener,
+        servers: &[Server],
+        asked: Asked,
+    ) -> Result<(), String>;
 
     /// Makes a server known, or changes its limit or state.
     fn put_server(
@@ -51,36 +60,66 @@ pub trait Kernel {
     fn forget_server(&mut self, id: ServerId);
 }
 
-/// A machine whose kernel carries nothing.
-#[derive(Debug, Default)]
-pub struct NoKernel;
-
-impl Kernel for NoKernel {
-    fn can_carry(&self, _: &Listener, _: &[Server]) -> Result<(), String> {
-        Err("this build has no kernel datapath".to_owned())
+impl Kernel for Datapath {
+    fn carry(
+        &mut self,
+        listener: &Listener,
+        servers: &[Server],
+        asked: Asked,
+    ) -> Result<(), String> {
+        let servers: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
+        Self::carry(self, listener, &servers, asked).map_err(|error| error.to_string())
     }
 
-    fn put_server(&mut self, _: ServerId, _: &Server, _: ServerState) -> Result<(), KernelError> {
-        Ok(())
+    fn put_server(
+        &mut self,
+        id: ServerId,
+        server: &Server,
+        state: ServerState,
+    ) -> Result<(), KernelError> {
+        let told = Self::put_server(self, id, server, state);
+        told.map_err(|error| failed(format_args!("server {}", server.name), &error))
     }
 
-    fn put_table(&mut self, _: &str, _: &Table) -> Result<(), KernelError> {
-        Ok(())
+    fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), KernelError> {
+        let told = Self::put_table(self, pool, table);
+        told.map_err(|error| failed(format_args!("pool {pool}"), &error))
     }
 
-    fn put_listener(&mut self, _: &Listener) -> Result<(), KernelError> {
-        Ok(())
+    fn put_listener(&mut self, listener: &Listener) -> Result<(), KernelError> {
+        let told = Self::open(self, listener);
+        told.map_err(|error| failed(format_args!("listener {}", listener.name), &error))
     }
 
-    fn close_listener(&mut self, _: &Listener) {}
-
-    fn forget_pool(&mut self, _: &str) {}
-
-    fn drain_server(&mut self, _: ServerId) {}
-
-    fn open_flows(&self, _: ServerId) -> u64 {
-        0
+    fn close_listener(&mut self, listener: &Listener) {
+        report(Self::close(self, listener));
     }
 
-    fn forget_server(&mut self, _: ServerId) {}
+    fn forget_pool(&mut self, pool: &str) {
+        report(Self::forget_pool(self, pool));
+    }
+
+    fn drain_server(&mut self, id: ServerId) {
+        report(Self::drain_server(self, id));
+    }
+
+    fn open_flows(&self, id: ServerId) -> u64 {
+        // Unknown is not none: the server is kept until it can be asked about.
+        Self::open_flows(self, id).unwrap_or(u64::MAX)
+    }
+
+    fn forget_server(&mut self, id: ServerId) {
+        report(Self::forget_server(self, id));
+    }
+}
+
+fn failed(what: std::fmt::Arguments<'_>, error: &DatapathError) -> KernelError {
+    KernelError { what: format!("{what}: {error}") }
+}
+
+/// What removes cannot be refused; a failure leaves something behind that carries nothing new.
+fn report(result: Result<(), DatapathError>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "the kernel datapath did not forget something");
+    }
 }

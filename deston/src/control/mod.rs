@@ -15,6 +15,7 @@ mod tables;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -22,12 +23,13 @@ use tokio::task::JoinSet;
 pub use carrier::{Carrier, NoCarrier};
 pub use dataplane::Dataplane;
 pub use health::{Probe, Probes, TcpProbe, Transition};
-pub use kernel::{Kernel, KernelError, NoKernel};
+pub use kernel::{Kernel, KernelError};
 pub use reconciler::{Failure, Reconciler, Refused};
 pub use servers::{Condition, NoIdentifier, ServerKey};
 pub use summary::{Counts, Summary};
 
 use crate::config::{self, Report};
+use crate::datapath::{self, Datapath, DatapathError};
 use crate::model::Model;
 use crate::proxy::Proxy;
 
@@ -63,7 +65,7 @@ pub enum StartError {
 /// A running Deston.
 pub struct Control {
     path: PathBuf,
-    reconciler: Reconciler<Proxy, NoKernel>,
+    reconciler: Reconciler<Proxy, Datapath>,
     probes: Probes<TcpProbe>,
     /// Reads the file in a thread of its own, since looking names up may take long; at most one.
     loading: JoinSet<Result<Model, Report>>,
@@ -75,7 +77,8 @@ impl Control {
     /// Starts workers and listeners. `path` is what a reload will read.
     pub fn start(path: &Path, model: Model) -> Result<Self, StartError> {
         let proxy = Proxy::start(model.runtime.workers)?;
-        let reconciler = Reconciler::start(model, proxy, NoKernel)?;
+        let datapath = Datapath::new(model.kernel.clone());
+        let reconciler = Reconciler::start(model, proxy, datapath)?;
         let mut probes = Probes::new(TcpProbe);
         probes.follow(reconciler.probed());
         let (path, loading) = (path.to_owned(), JoinSet::new());
@@ -84,6 +87,7 @@ impl Control {
 
     /// Serves until it is told to stop, and then until connections have finished.
     pub async fn run(mut self, mut signals: mpsc::Receiver<Signal>) -> Ending {
+        tracing::info!(workers = self.reconciler.model().runtime.workers, "ready");
         loop {
             tokio::select! {
                 signal = signals.recv() => match signal {
@@ -175,7 +179,8 @@ impl Control {
             ?deadline,
             "stopping: connections may finish; a second signal ends them at once"
         );
-        let draining = self.reconciler.into_dataplane().drain(deadline);
+        let (proxy, datapath) = self.reconciler.into_datapaths();
+        let draining = async { tokio::join!(proxy.drain(deadline), finish(datapath, deadline)).0 };
         let second = async {
             loop {
                 match signals.recv().await {
@@ -196,4 +201,34 @@ impl Control {
             }
         }
     }
+}
+
+/// Lets the kernel's flows finish, says what the kernel has counted, and detaches.
+async fn finish(mut datapath: Datapath, deadline: Duration) {
+    let finished = tokio::task::spawn_blocking(move || {
+        let open = datapath.drain(deadline)?;
+        if let Some(report) = datapath.report()? {
+            tracing::info!("{}", counted(&report));
+            tracing::info!(open_flows = open, "the kernel datapath is detached");
+        }
+        Ok::<_, DatapathError>(())
+    });
+    match finished.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the kernel datapath did not stop cleanly"),
+        Err(error) => tracing::error!(%error, "the kernel datapath did not stop cleanly"),
+    }
+}
+
+/// The kernel's counters, on one line: packets of each outcome that occurred, flows of each server.
+fn counted(report: &datapath::Report) -> String {
+    let mut line = "the kernel counted packets:".to_owned();
+    for (outcome, packets) in report.outcomes.iter().filter(|(_, packets)| *packets > 0) {
+        line += &format!(" {}={packets}", outcome.name());
+    }
+    line += "; flows:";
+    for (server, load) in &report.servers {
+        line += &format!(" {server}={}", load.opened);
+    }
+    line
 }

@@ -8,7 +8,7 @@ mod diff;
 mod listener;
 mod pool;
 
-pub use diff::{AtStart, Change, ServerChange, diff};
+pub use diff::{AtStart, Change, ServerChange, diff, is_same};
 pub use listener::{
     DatapathChoice, FlowTimeouts, Forwarding, HttpTimeouts, L4, L7, Layer, Listener, Protocol,
     SnatPorts,

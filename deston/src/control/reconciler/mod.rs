@@ -171,9 +171,9 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         (self.eligible(&pool.model).count(), pool.model.servers.len())
     }
 
-    /// Gives the datapath back, to be stopped.
-    pub fn into_dataplane(self) -> D {
-        self.dataplane
+    /// Gives the datapaths back, to be stopped.
+    pub fn into_datapaths(self) -> (D, K) {
+        (self.dataplane, self.kernel)
     }
 
     fn become_model(&mut self, new: Model) -> Result<(Summary, Vec<KernelError>), Refused> {
@@ -191,7 +191,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
     }
 
     /// Everything that can fail; what it takes is given back when it is dropped.
-    fn prepare(&self, changes: &[Change], new: &Model) -> Result<Prepared<D::Bound>, Refused> {
+    fn prepare(&mut self, changes: &[Change], new: &Model) -> Result<Prepared<D::Bound>, Refused> {
         let mut failures = Vec::new();
         let servers: Vec<ServerKey> = new
             .pools
@@ -201,22 +201,39 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         failures.extend(self.servers.check_room(servers.iter()).err().map(Failure::from));
 
         let mut prepared = Prepared::new();
-        for listener in in_binding_order(changes, &self.model) {
+        let to_bind: Vec<_> = in_binding_order(changes, &self.model).cloned().collect();
+        for listener in &to_bind {
             let Some(pool) = new.pool(&listener.pool) else { continue };
             match self.prepare_listener(listener, pool) {
                 Ok(ready) => drop(prepared.insert(listener.name.clone(), ready)),
                 Err(failure) => failures.push(failure),
             }
         }
+        failures.extend(self.prepare_kernel(new).into_iter().map(Failure::from));
         if failures.is_empty() { Ok(prepared) } else { Err(Refused { failures }) }
     }
 
+    /// Makes the kernel ready for the new servers of listeners that it carries already.
+    fn prepare_kernel(&mut self, new: &Model) -> Vec<NoCarrier> {
+        let mut failures = Vec::new();
+        for listener in &new.listeners {
+            let running = self.listeners.get(&listener.name);
+            let carried = running.is_some_and(|running| {
+                running.carrier == Carrier::Kernel && model::is_same(&running.model, listener)
+            });
+            if let Some(pool) = new.pool(&listener.pool).filter(|_| carried) {
+                failures.extend(carrier::insist(listener, pool, &mut self.kernel).err());
+            }
+        }
+        failures
+    }
+
     fn prepare_listener(
-        &self,
+        &mut self,
         listener: &model::Listener,
         pool: &model::Pool,
     ) -> Result<(Carrier, Option<D::Bound>), Failure> {
-        let carrier = carrier::choose(listener, pool, &self.kernel)?;
+        let carrier = carrier::choose(listener, pool, &mut self.kernel)?;
         let bound = match carrier {
             Carrier::Userspace => Some(self.dataplane.bind(listener)?),
             Carrier::Kernel => None,

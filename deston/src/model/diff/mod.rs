@@ -114,7 +114,12 @@ fn servers(old: &[Server], new: &[Server]) -> Vec<ServerChange> {
 
 /// The listener of `model` that is the same one as `listener`.
 fn same<'a>(model: &'a Model, listener: &Listener) -> Option<&'a Arc<Listener>> {
-    model.listeners.iter().find(|other| Identity::of(other) == Identity::of(listener))
+    model.listeners.iter().find(|other| is_same(other, listener))
+}
+
+/// Whether two listeners are one, perhaps with other settings.
+pub fn is_same(one: &Listener, other: &Listener) -> bool {
+    Identity::of(one) == Identity::of(other)
 }
 
 /// What cannot change without becoming another listener.

@@ -14,6 +14,7 @@ use deston_common::table::Table;
 
 use super::*;
 use crate::config;
+use crate::datapath::Asked;
 
 /// Everything the datapaths were told, in order.
 #[derive(Clone, Default)]
@@ -69,7 +70,12 @@ struct PaperKernel {
 }
 
 impl Kernel for PaperKernel {
-    fn can_carry(&self, listener: &model::Listener, _: &[model::Server]) -> Result<(), String> {
+    fn carry(
+        &mut self,
+        listener: &model::Listener,
+        _: &[model::Server],
+        _: Asked,
+    ) -> Result<(), String> {
         if listener.name.starts_with('k') { Ok(()) } else { Err("no k".to_owned()) }
     }
 
