@@ -19,15 +19,6 @@ pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
 /// The balancer's address on the client's side; listeners are on it.
 pub(crate) const BALANCER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
-/// How the far ends of the balancer's links treat packets.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Offloads {
-    /// As the kernel sets them: one buffer stands for many packets.
-    Default,
-    /// As native XDP on the balancer needs: the far end polls, and writes checksums itself.
-    Xdp,
-}
-
 /// A namespace's part in the lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -44,9 +35,8 @@ pub(crate) struct Lab {
 
 impl Lab {
     /// Makes the namespaces and their links.
-    pub(crate) fn new(servers: u8, offloads: Offloads) -> Result<Self> {
-        let needed: &[&str] = if offloads == Offloads::Xdp { &["ip", "ethtool"] } else { &["ip"] };
-        for program in needed {
+    pub(crate) fn new(servers: u8) -> Result<Self> {
+        for program in ["ip", "ethtool"] {
             if command::find(program).is_none() {
                 bail!("{program} is missing: install the package that has it (iproute2, ethtool)");
             }
@@ -54,10 +44,10 @@ impl Lab {
         let mut lab = Self { prefix: format!("deston-{}", std::process::id()), places: Vec::new() };
         lab.add(Place::Balancer)?;
         lab.add(Place::Client)?;
-        lab.join(Place::Client, offloads)?;
+        lab.join(Place::Client)?;
         for server in 0..servers {
             lab.add(Place::Server(server))?;
-            lab.join(Place::Server(server), offloads)?;
+            lab.join(Place::Server(server))?;
         }
         lab.set(Place::Balancer, "net/ipv4/ip_forward", "1")?;
         lab.set(Place::Balancer, "net/ipv4/conf/all/rp_filter", "0")?;
@@ -87,7 +77,7 @@ impl Lab {
     }
 
     /// Links a namespace with the balancer; at both ends the device has the name of the far end.
-    fn join(&self, place: Place, offloads: Offloads) -> Result<()> {
+    fn join(&self, place: Place) -> Result<()> {
         let (device, near, far, bits) = match place {
             Place::Client => ("client".to_owned(), BALANCER, CLIENT, 24),
             Place::Balancer => return Ok(()),
@@ -104,11 +94,10 @@ impl Lab {
             ip(&format!("-n {name} link set {device} up"))?;
         }
         ip(&format!("-n {there} route add default via {near}"))?;
-        if offloads == Offloads::Xdp {
-            let mut ethtool = self.command(place, "ethtool");
-            command::text(ethtool.args(["-K", "balancer", "tx", "off", "gro", "on"]))?;
-        }
-        Ok(())
+        // Native XDP hands frames to a veth's far end only if that polls (gro), and drops the
+        // checksums that the far end leaves to its device (tx).
+        let mut ethtool = self.command(place, "ethtool");
+        command::text(ethtool.args(["-K", "balancer", "tx", "off", "gro", "on"])).map(drop)
     }
 
     /// Writes a kernel parameter of a namespace.

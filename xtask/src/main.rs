@@ -9,7 +9,9 @@
     reason = "a command line tool talks to its terminal"
 )]
 
+mod bench;
 mod command;
+mod config;
 mod demo;
 mod ebpf;
 mod lab;
@@ -39,6 +41,8 @@ enum Xtask {
     Test(test::Arguments),
     /// Builds Deston and runs it, or shows it at work
     Run(run::Arguments),
+    /// Measures Deston beside the peers that are installed
+    Bench(bench::Arguments),
     #[command(hide = true)]
     DemoKernel(demo::KernelArguments),
     #[command(hide = true)]
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Xtask::Lint => lint::run(),
         Xtask::Test(arguments) => test::run(arguments),
         Xtask::Run(arguments) => run::run(arguments),
+        Xtask::Bench(arguments) => bench::run(&arguments),
         Xtask::DemoKernel(arguments) => demo::run_kernel(&arguments),
         Xtask::DemoServer(arguments) => demo::server::run(&arguments),
         Xtask::DemoClient(arguments) => demo::answers::run(&arguments),

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result, anyhow, bail};
@@ -55,10 +55,10 @@ impl Running {
         anyhow!("{error:#}\n`{}` wrote:\n{}", self.line, self.log().trim_end())
     }
 
-    /// Fails with the program's own words if it has ended.
+    /// Fails if the program has ended; [`Self::explain`] adds its own words.
     pub(crate) fn must_run(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            bail!("`{}` ended with {status}:\n{}", self.line, self.log().trim_end());
+            bail!("`{}` ended with {status}", self.line);
         }
         Ok(())
     }
@@ -73,24 +73,21 @@ impl Running {
         .map_err(|error| self.explain(error))
     }
 
-    /// Waits until the program ends by itself; for one that is bounded in time.
-    pub(crate) fn finish(mut self, limit: Duration) -> Result<ExitStatus> {
-        wait::until(&format!("`{}` to end", self.line), limit, || Ok(self.child.try_wait()?))
-    }
-
     /// Tells the program to end, waits for it, and returns what it wrote meanwhile.
     pub(crate) fn stop(mut self) -> Result<String> {
-        self.must_run()?;
         let before = self.log().len();
+        let end = self.end();
+        end.map_err(|error| self.explain(error))?;
+        Ok(self.log().get(before..).unwrap_or_default().to_owned())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.must_run()?;
         self.signal(Signal::SIGTERM);
-        let status = wait::until(&format!("`{}` to end", self.line), LIMIT, || {
-            Ok(self.child.try_wait()?)
-        })?;
-        let log = self.log();
-        if !status.success() {
-            bail!("`{}` ended with {status}:\n{}", self.line, log.trim_end());
-        }
-        Ok(log.get(before..).unwrap_or_default().to_owned())
+        let what = format!("`{}` to end", self.line);
+        let status = wait::until(&what, LIMIT, || Ok(self.child.try_wait()?))?;
+        anyhow::ensure!(status.success(), "`{}` ended with {status}", self.line);
+        Ok(())
     }
 
     fn signal(&self, signal: Signal) {

@@ -100,10 +100,10 @@ impl Toolchain {
 
 /// What the rustc of a toolchain prints; `None` when there is no such toolchain.
 fn rustc(toolchain: Option<&str>, arguments: &[&str]) -> Option<String> {
-    let mut command = Command::new("rustc");
-    if let Some(name) = toolchain {
-        command.arg(format!("+{name}"));
-    }
+    let mut command = match toolchain {
+        Some(name) => command::of("rustup", ["run", name, "rustc"]),
+        None => Command::new("rustc"),
+    };
     // Asking for a version must not install a toolchain.
     command.env("RUSTUP_AUTO_INSTALL", "0").args(arguments);
     command::text(&mut command).ok()

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::answers;
-use super::config::{self, Listener, Server};
-use crate::lab::{BALANCER, Lab, Offloads, Place};
+use crate::config::{self, Listener, Server};
+use crate::lab::{BALANCER, Lab, Place};
 use crate::process::Running;
 use crate::{command, wait};
 
@@ -26,7 +26,7 @@ pub(crate) fn run(deston: &Path) -> Result<()> {
         }
     }
     let folder = tempfile::tempdir().context("making a folder for the configuration")?;
-    let lab = Lab::new(SERVERS.len() as u8, Offloads::Xdp)?;
+    let lab = Lab::new(SERVERS.len() as u8)?;
     let xtask = std::env::current_exe().context("finding this program")?;
     let mut running = Vec::new();
     let mut pool = Vec::new();
@@ -35,7 +35,7 @@ pub(crate) fn run(deston: &Path) -> Result<()> {
         let mut server = lab.command(Place::Server(index), &xtask);
         server.args(["demo-server", name, &address.to_string()]);
         running.push(Running::start(&mut server, &folder.path().join(name))?);
-        pool.push(Server { name, address, weight: 1 });
+        pool.push(Server { name, address, weight: 1, max_connections: 1000 });
     }
     let listener = SocketAddr::new(BALANCER.into(), PORT);
     let text = config::text(&[Listener {

@@ -1,7 +1,6 @@
 //! `cargo xtask run --demo`: Deston before built-in servers, with a count of who answered.
 
 pub(crate) mod answers;
-mod config;
 mod kernel;
 pub(crate) mod server;
 mod userspace;

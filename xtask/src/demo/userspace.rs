@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::answers;
-use super::config::{self, Listener, Server};
 use super::server;
+use crate::config::{self, Listener, Server};
 use crate::process::Running;
 
 /// A multiple of the servers and of the weights' sum, so that the counts come out even.
@@ -22,7 +22,10 @@ pub(crate) fn run(deston: &Path) -> Result<()> {
         servers.push((name, weight, server::start(name)?));
     }
     let pool = || {
-        servers.iter().map(|&(name, weight, address)| Server { name, address, weight }).collect()
+        servers
+            .iter()
+            .map(|&(name, weight, address)| Server { name, address, weight, max_connections: 1000 })
+            .collect()
     };
     let [web, raw] = free_addresses()?;
     let text = config::text(&[

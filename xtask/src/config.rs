@@ -1,4 +1,4 @@
-//! The configurations that the demonstration gives to Deston.
+//! The configurations that demonstration and measurement give to Deston.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -19,6 +19,7 @@ pub(crate) struct Server<'a> {
     pub(crate) name: &'a str,
     pub(crate) address: SocketAddr,
     pub(crate) weight: u16,
+    pub(crate) max_connections: u32,
 }
 
 /// The configuration as it would be written by hand.
@@ -41,11 +42,12 @@ pub(crate) fn text(listeners: &[Listener<'_>]) -> String {
             let _ = write!(
                 text,
                 "[[server]]\npool = \"{name}\"\nname = \"{}\"\naddress = \"{}\"\nport = {}\n\
-                 weight = {}\n\n",
+                 weight = {}\nmax_connections = {}\n\n",
                 server.name,
                 server.address.ip(),
                 server.address.port(),
-                server.weight
+                server.weight,
+                server.max_connections
             );
         }
     }
@@ -65,10 +67,11 @@ mod tests {
             layer: "L4",
             datapath: Some("xdp"),
             algorithm: "round_robin",
-            servers: vec![Server { name: "alpha", address, weight: 3 }],
+            servers: vec![Server { name: "alpha", address, weight: 3, max_connections: 9 }],
         }]);
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["listener"][0]["pool"], table["pool"][0]["name"]);
         assert_eq!(table["server"][0]["weight"].as_integer(), Some(3));
+        assert_eq!(table["server"][0]["max_connections"].as_integer(), Some(9));
     }
 }

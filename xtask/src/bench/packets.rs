@@ -1,0 +1,19 @@
+//! Nanoseconds for each packet of the loaded programs, by BPF_PROG_TEST_RUN and by live frames.
+//!
+//! The measuring program belongs to the tests crate, which knows how to load and feed a program;
+//! it prints a table of its own.
+
+use anyhow::{Context as _, Result};
+
+use crate::{command, workspace};
+
+/// Builds the measuring program, runs it and lets it speak.
+pub(crate) fn run() -> Result<()> {
+    println!("\n### Kernel programs, nanoseconds for each packet\n");
+    let mut packets = command::cargo();
+    packets
+        .current_dir(workspace::root())
+        .args(["run", "--quiet", "--locked", "--release"])
+        .args(["--package", "deston-tests", "--bin", "packets"]);
+    command::run(&mut packets).context("measuring the kernel programs")
+}

@@ -1,0 +1,128 @@
+//! The other programs, each configured as its own users would for speed, and all alike: keep-alive
+//! to client and servers, no access log, the same added headers, a worker for each processor.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use nix::unistd::Uid;
+
+use super::workers;
+use crate::command;
+use crate::process::Running;
+
+/// Starts `program` in a folder of its own with the text of its configuration; `place` puts it into
+/// a namespace.
+pub(crate) fn start(
+    place: &dyn Fn(&Path) -> Command,
+    program: &str,
+    folder: &Path,
+    text: &str,
+) -> Result<Running> {
+    let path = command::find(program).with_context(|| format!("{program} is not installed"))?;
+    std::fs::create_dir_all(folder)?;
+    let file = folder.join("peer.conf");
+    std::fs::write(&file, text)?;
+    let mut command = place(&path);
+    match program {
+        "nginx" => command.args(["-e", "stderr", "-p"]).arg(folder).arg("-c").arg(&file),
+        _ => command.args(["-db", "-f"]).arg(&file),
+    };
+    Running::start(&mut command, &folder.join("log"))
+}
+
+/// nginx as the servers: it answers at once, on every one of its addresses.
+pub(crate) fn server(folder: &Path, listen: &[SocketAddr]) -> String {
+    let listen: String =
+        listen.iter().map(|address| format!("listen {address} backlog=4096; ")).collect();
+    nginx(folder, &format!("server {{ {listen} location / {{ return 200 \"ok\\n\"; }} }}"))
+}
+
+/// nginx as a proxy.
+pub(crate) fn nginx_proxy(folder: &Path, listen: SocketAddr, servers: &[SocketAddr]) -> String {
+    let servers: String = servers.iter().map(|address| format!("server {address}; ")).collect();
+    nginx(
+        folder,
+        &format!(
+            "upstream servers {{ {servers} keepalive 256; keepalive_requests 100000000; }}
+             server {{
+               listen {listen} reuseport backlog=4096;
+               location / {{
+                 proxy_pass http://servers;
+                 proxy_http_version 1.1;
+                 proxy_set_header Connection \"\";
+                 proxy_set_header Host $http_host;
+                 proxy_set_header X-Forwarded-For $remote_addr;
+                 proxy_set_header X-Forwarded-Proto $scheme;
+                 proxy_set_header X-Forwarded-Host $http_host;
+               }}
+             }}"
+        ),
+    )
+}
+
+fn nginx(folder: &Path, http: &str) -> String {
+    // As root, workers would change to a user that may not enter the folder.
+    let user = if Uid::effective().is_root() { "user root;" } else { "" };
+    let folder = folder.display();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {folder}/{kind};\n"))
+        .concat();
+    format!(
+        "{user}
+         daemon off;
+         worker_processes {};
+         pid {folder}/pid;
+         error_log stderr crit;
+         events {{ worker_connections 8192; }}
+         http {{
+           access_log off;
+           keepalive_requests 100000000;
+           {temporary}
+           {http}
+         }}\n",
+        workers()
+    )
+}
+
+/// How HAProxy treats what it carries.
+#[derive(Clone, Copy)]
+pub(crate) enum Mode {
+    Http,
+    Tcp,
+}
+
+/// HAProxy as a proxy.
+pub(crate) fn haproxy(mode: Mode, listen: SocketAddr, servers: &[SocketAddr]) -> String {
+    let (mode, rules) = match mode {
+        Mode::Http => (
+            "http",
+            "http-reuse always
+             http-request set-header X-Forwarded-For %[src]
+             http-request set-header X-Forwarded-Proto http
+             http-request set-header X-Forwarded-Host %[req.hdr(host)]",
+        ),
+        Mode::Tcp => ("tcp", ""),
+    };
+    let servers: String = (1..)
+        .zip(servers)
+        .map(|(number, address)| format!("server s{number} {address} check inter 5s\n"))
+        .collect();
+    format!(
+        "global
+           nbthread {}
+           maxconn 4096
+         defaults
+           mode {mode}
+           timeout connect 3s
+           timeout client 60s
+           timeout server 60s
+         listen all
+           bind {listen} backlog 4096
+           balance roundrobin
+           {rules}
+           {servers}\n",
+        workers()
+    )
+}
