@@ -70,7 +70,7 @@ fn run(ctx: &XdpContext) -> Option<u32> {
         1 => Some(XDP_PASS),
         _ => {
             // SAFETY: the slot holds an XDP program. Returns only if it does not.
-            let _ = unsafe { NEXT.tail_call(ctx, 0) };
+            unsafe { NEXT.tail_call(ctx, 0) };
             Some(XDP_ABORTED)
         }
     }

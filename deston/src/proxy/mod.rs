@@ -1,7 +1,7 @@
 //! The userspace datapath: worker threads that carry TCP, UDP and HTTP.
 //!
 //! `control` binds listeners here, opens and closes them; everything else the workers read from
-//! [`live`](crate::live) state. A worker shares nothing with the others but that state. Nothing in
+//! [`live`] state. A worker shares nothing with the others but that state. Nothing in
 //! here reads the configuration, nor decides which servers are eligible.
 
 mod accept;

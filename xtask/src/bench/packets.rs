@@ -5,14 +5,20 @@
 
 use anyhow::{Context as _, Result};
 
+use crate::ebpf::recipe;
+use crate::toolchain::Toolchain;
 use crate::{command, workspace};
 
 /// Builds the measuring program, runs it and lets it speak.
 pub(crate) fn run() -> Result<()> {
+    let root = workspace::root();
+    let toolchain = Toolchain::complete()?;
+    let inject = recipe::build_inject(&root, &root.join("target/ebpf"), &toolchain)?;
     println!("\n### Kernel programs, nanoseconds for each packet\n");
     let mut packets = command::cargo();
     packets
-        .current_dir(workspace::root())
+        .current_dir(root)
+        .env("DESTON_INJECT", inject)
         .args(["run", "--quiet", "--locked", "--release"])
         .args(["--package", "deston-tests", "--bin", "packets"]);
     command::run(&mut packets).context("measuring the kernel programs")

@@ -20,17 +20,31 @@ pub(crate) const FLAGS: &[&str] = &[
     "-Ctarget-cpu=v3",
 ];
 
+/// The product's programs.
+const PRODUCT: &str = "deston";
+/// The programs that `cargo xtask bench packets` injects packets with.
+const INJECT: &str = "inject";
+
 /// Builds the object of the tree at `root` and returns its bytes, stripped of debug information.
 pub(crate) fn build(root: &Path, target: &Path, toolchain: &Toolchain) -> Result<Vec<u8>> {
+    strip(&compile(root, target, toolchain, PRODUCT)?, toolchain)
+}
+
+/// Builds the injecting programs and says where they are.
+pub(crate) fn build_inject(root: &Path, target: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
+    compile(root, target, toolchain, INJECT)
+}
+
+fn compile(root: &Path, target: &Path, toolchain: &Toolchain, name: &str) -> Result<PathBuf> {
     let mut build = toolchain.command("cargo");
     build
         .current_dir(root)
         .env("CARGO_ENCODED_RUSTFLAGS", encoded_flags(root, toolchain)?)
-        .args(["build", "--locked", "--release", "--package", "deston-ebpf", "--bin", "deston"])
+        .args(["build", "--locked", "--release", "--package", "deston-ebpf", "--bin", name])
         .args(["--target", TARGET, "-Zbuild-std=core", "--target-dir"])
         .arg(target);
     command::run(&mut build).context("building the kernel programs")?;
-    strip(&target.join(TARGET).join("release/deston"), toolchain)
+    Ok(target.join(TARGET).join("release").join(name))
 }
 
 /// All flags, joined as cargo expects them: paths are named by what they are, not by where.

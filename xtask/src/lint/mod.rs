@@ -52,7 +52,7 @@ fn kernel_clippy() -> Result<()> {
     clippy
         .current_dir(&root)
         .env("CARGO_ENCODED_RUSTFLAGS", recipe::encoded_flags(&root, &toolchain)?)
-        .args(["clippy", "--locked", "--release", "--package", "deston-ebpf", "--bin", "deston"])
+        .args(["clippy", "--locked", "--release", "--package", "deston-ebpf", "--bins"])
         .args(["--target", recipe::TARGET, "-Zbuild-std=core", "--target-dir"])
         .arg(root.join("target/ebpf"))
         .args(["--", "-D", "warnings"]);
