@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,20 @@ impl Deston {
         let mut command = namespace.command(&binary());
         command.args(["run", "--config"]).arg(&path);
         Self::spawn(command, path)
+    }
+
+    /// Starts `deston run` with `config` on this host, for loopback alone, and waits until it serves.
+    pub fn local(config: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let unique = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path =
+            std::env::temp_dir().join(format!("deston-{}-local{unique}.toml", std::process::id()));
+        write(&path, config);
+        let mut command = Command::new(binary());
+        command.args(["run", "--config"]).arg(&path);
+        let mut deston = Self::spawn(command, path);
+        deston.wait_for_log("ready");
+        deston
     }
 
     /// Starts it and waits until it serves.
