@@ -30,6 +30,12 @@ impl Buffers {
         let bytes = kept.unwrap_or_else(|| vec![0; BUFFER_SIZE].into_boxed_slice());
         Buffer { bytes, home: self.clone() }
     }
+
+    /// Free buffers at hand.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.free.borrow().len()
+    }
 }
 
 impl Deref for Buffer {
@@ -73,6 +79,6 @@ mod tests {
         let buffers = Buffers::default();
         let borrowed: Vec<_> = (0..KEPT + 5).map(|_| buffers.borrow()).collect();
         drop(borrowed);
-        assert_eq!(buffers.free.borrow().len(), KEPT);
+        assert_eq!(buffers.kept(), KEPT);
     }
 }

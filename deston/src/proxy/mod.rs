@@ -7,10 +7,12 @@
 mod accept;
 mod buffers;
 mod closing;
+mod connect;
 mod descriptors;
 mod http;
 mod listen;
 mod notice;
+mod relay;
 mod tcp;
 mod udp;
 mod worker;

@@ -1,20 +1,95 @@
-//! Layer 4 TCP.
+//! Layer 4 TCP: one client's connection, from accept to close.
+//!
+//! Never answers in a server's place: a client that cannot be served gets a reset.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use super::connect::{self, Refused, Upstream};
+use super::relay::{End, relay};
 use super::worker::Worker;
 use crate::live;
+use crate::model::Layer;
 
-/// Carries one connection.
+/// Carries one connection to a server of the listener's pool.
 pub(super) async fn serve(
-    stream: TcpStream,
-    _peer: SocketAddr,
-    _listener: Arc<live::Listener>,
-    _worker: Rc<Worker>,
+    mut downstream: TcpStream,
+    peer: SocketAddr,
+    listener: Arc<live::Listener>,
+    worker: Rc<Worker>,
 ) {
-    drop(stream);
+    let Some((mut upstream, idle)) = connect(&downstream, peer, listener, &worker).await else {
+        return;
+    };
+    let mut closing = worker.closing.clone();
+    let stream = &mut upstream.stream;
+    let relayed = relay(&mut downstream, stream, &worker.buffers, idle, &mut closing).await;
+    let server = upstream.slot.server().name();
+    match relayed.end {
+        End::Finished => {}
+        End::Idle | End::Aborted => {
+            reset(&downstream);
+            reset(&upstream.stream);
+        }
+        End::Broken { side, error } => {
+            tracing::debug!(%peer, server, ?side, %error, "a connection broke");
+            reset(&downstream);
+            reset(&upstream.stream);
+        }
+    }
+    let (forward, reply) = (relayed.forward_bytes, relayed.reply_bytes);
+    tracing::trace!(%peer, server, forward, reply, "relayed");
+    // A client that sees its end and comes again finds the place free.
+    drop(upstream);
+    drop(downstream);
+}
+
+/// Connects to a server; otherwise the client is reset. Settings are not held beyond this: a
+/// connection may outlive them by days.
+async fn connect(
+    downstream: &TcpStream,
+    peer: SocketAddr,
+    listener: Arc<live::Listener>,
+    worker: &Worker,
+) -> Option<(Upstream, Duration)> {
+    let serving = listener.serving();
+    let idle = match &serving.listener.layer {
+        Layer::L4(l4) => l4.tunnel_idle,
+        Layer::L7(_) => return None,
+    };
+    let mut closing = worker.closing.clone();
+    let connected = tokio::select! {
+        biased;
+        connected = connect::connect(&serving.pool, peer.ip()) => connected,
+        () = closing.aborting() => {
+            reset(downstream);
+            return None;
+        }
+    };
+    match connected {
+        Ok(upstream) => Some((upstream, idle)),
+        Err(refused) => {
+            reset(downstream);
+            warn(&serving.listener.name, &refused, worker);
+            None
+        }
+    }
+}
+
+fn warn(listener: &str, refused: &Refused, worker: &Worker) {
+    if let Some(untold) = worker.notices.refused.due() {
+        let cause = refused.source().map(tracing::field::display);
+        tracing::warn!(listener, untold, cause, "a connection was refused: {refused}");
+    }
+}
+
+/// Makes closing a reset, so that a cut is never taken for an end.
+fn reset(stream: &TcpStream) {
+    // Fails only for a connection that is over already.
+    let _ = stream.set_zero_linger();
 }

@@ -101,7 +101,8 @@ fn reply(
             return Err(Error::UnaskedUpgrade { server });
         }
         headers::reply(&mut head.headers, upgrade);
-        let tunnel = Tunnel::from_upstream(upstream).ok_or(Error::UnaskedUpgrade { server })?;
+        let idle = downstream.clock.timeouts().tunnel_idle;
+        let tunnel = Tunnel::new(upstream, idle).ok_or(Error::UnaskedUpgrade { server })?;
         downstream.tunnel.set(Some(tunnel));
         head.extensions.clear();
         return Ok(Response::from_parts(head, ReplyBody::None));

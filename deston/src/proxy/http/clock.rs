@@ -56,6 +56,11 @@ impl Clock {
         }
     }
 
+    /// The limits of the request under way.
+    pub(super) fn timeouts(&self) -> HttpTimeouts {
+        self.timeouts.get()
+    }
+
     /// Where the connection stands.
     pub(super) fn phase(&self) -> Phase {
         self.phase.get()

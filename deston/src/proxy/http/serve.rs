@@ -73,7 +73,9 @@ pub(in crate::proxy) async fn serve(
     let (end, stream, early) = requests(stream, &downstream, &mut timer).await;
     drop(timer);
     match (end, downstream.tunnel.take()) {
-        (End::Finished, Some(tunnel)) => upgrade::run(stream, early, tunnel, &downstream).await,
+        (End::Finished, Some(tunnel)) => {
+            upgrade::run(stream, early, tunnel, &downstream.worker).await
+        }
         (end, _) => close(stream, end, &downstream).await,
     }
 }

@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn coding_of_passes() {
+    fn chunked_alone_passes() {
         let headers = [("host", "a"), ("transfer-encoding", "Chunked")];
         assert!(check("POST", "/", &headers).is_ok());
     }
