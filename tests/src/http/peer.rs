@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -54,6 +55,23 @@ impl Peer {
     /// Sends bytes, which may fail when the other end has gone.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         soon("room to send", self.stream.write_all(bytes.as_ref())).await
+    }
+
+    /// Sends until nobody makes room; returns how much was sent.
+    ///
+    /// The one place that goes by time: that nothing happens has no event.
+    pub async fn fill_until_blocked(&mut self) -> usize {
+        let chunk = vec![b'x'; 64 * 1024];
+        let mut sent = 0;
+        loop {
+            let writing = self.stream.write(&chunk);
+            match tokio::time::timeout(Duration::from_millis(300), writing).await {
+                Ok(Ok(written)) => sent += written,
+                Ok(Err(error)) => panic!("sending: {error}"),
+                Err(_) => return sent,
+            }
+            assert!(sent < 512 * 1024 * 1024, "nothing holds the sender back");
+        }
     }
 
     /// Ends this direction.

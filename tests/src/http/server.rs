@@ -34,11 +34,6 @@ impl Server {
         Peer::new(stream)
     }
 
-    /// Whether a connection waits to be accepted.
-    pub async fn is_untouched(&self) -> bool {
-        futures_lite_poll(self.listener.accept()).await.is_none()
-    }
-
     /// An address where nothing listens.
     pub async fn refusing() -> SocketAddr {
         Self::start().await.address
@@ -103,14 +98,5 @@ where
             }
         });
         while connections.try_join_next().is_some() {}
-    }
-}
-
-/// What a future has ready at once.
-async fn futures_lite_poll<T>(future: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        value = future => Some(value),
-        () = std::future::ready(()) => None,
     }
 }
