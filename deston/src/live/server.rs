@@ -133,17 +133,19 @@ impl Server {
             if self.idle() == 0 {
                 return None;
             }
+            self.give_way.notify_waiters();
             changed.await;
         }
     }
 
-    /// Waits until a claim waits for a slot; the caller then closes one idle connection. Returns at
-    /// once while a claim is waiting.
+    /// Waits until more claims wait than slots are free; the caller then closes one idle
+    /// connection. Returns at once while that is so.
     pub async fn asked_to_give_way(&self) {
         loop {
             let mut asked = pin!(self.give_way.notified());
             asked.as_mut().enable();
-            if self.waiting.load(Ordering::SeqCst) > 0 {
+            let free = self.limit.load(Ordering::SeqCst).saturating_sub(self.open());
+            if self.waiting.load(Ordering::SeqCst) > free {
                 return;
             }
             asked.await;
@@ -178,6 +180,11 @@ impl Drop for Slot {
 }
 
 impl IdleSlot {
+    /// The server whose place this is.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
     /// Marks the connection busy again.
     pub fn wake(self) -> Slot {
         let Self { slot, mark } = self;

@@ -62,12 +62,6 @@ impl Worker {
         tokio::task::spawn_local(connection.map(|()| drop(counted)));
     }
 
-    /// Runs what carries no connection of a client, such as an idle connection to a server:
-    /// draining does not wait for it, and it is dropped when the worker ends.
-    pub(crate) fn spawn_background(&self, task: impl Future<Output = ()> + 'static) {
-        tokio::task::spawn_local(task);
-    }
-
     /// Connections there are.
     pub(super) fn connections(&self) -> usize {
         self.connections.get()

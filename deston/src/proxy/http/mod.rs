@@ -1,32 +1,29 @@
-//! Layer 7: HTTP connections of clients.
+//! Layer 7: HTTP/1 connections of clients, and to servers.
+//!
+//! A request passes the files in this order; docs/life-of-a-request.md tells it at length:
+//! `serve` (one client connection) -> `answer` (one request: `validate`, `headers`, the reply) ->
+//! `exchange` (choose a server, send, retry) -> `upstreams` (a pooled connection) or `connect` (a
+//! fresh one) -> `wire` (hyper's side of it) -> `body` (streaming back) -> `upgrade` (WebSockets).
+//!
+//! Everything of a request runs inside its client connection's task: an upstream connection is
+//! polled by the request it carries, so there is nothing to hand over, wake or lock.
 
-use std::marker::PhantomData;
-use std::net::SocketAddr;
-use std::rc::Rc;
-use std::sync::Arc;
+mod answer;
+mod body;
+mod clock;
+mod connect;
+mod downstream;
+mod error;
+mod exchange;
+mod headers;
+mod respond;
+mod serve;
+mod task;
+mod timer;
+mod upgrade;
+mod upstreams;
+mod validate;
+mod wire;
 
-use tokio::net::TcpStream;
-
-use super::worker::Worker;
-use crate::live;
-
-/// A worker's pooled connections to servers.
-#[derive(Debug, Default)]
-pub(crate) struct Upstreams {
-    _one_thread: PhantomData<Rc<()>>,
-}
-
-/// Serves one client's connection.
-pub(super) async fn serve(
-    stream: TcpStream,
-    _peer: SocketAddr,
-    _listener: Arc<live::Listener>,
-    worker: Rc<Worker>,
-) {
-    let mut closing = worker.closing.clone();
-    tracing::trace!(stage = ?closing.stage(), upstreams = ?worker.upstreams, "no HTTP yet");
-    worker.spawn_background(async move {
-        closing.draining().await;
-        drop(stream);
-    });
-}
+pub(super) use serve::serve;
+pub(crate) use upstreams::Upstreams;

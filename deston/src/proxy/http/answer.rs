@@ -1,0 +1,175 @@
+//! One request, from its head to its response's head.
+
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::body::{ReplyBody, RequestBody};
+use super::downstream::{Downstream, header_value};
+use super::error::{Error, Side};
+use super::exchange::exchange;
+use super::headers::{self, Upgrade};
+use super::respond;
+use super::upgrade::Tunnel;
+use super::validate::{self, Coding};
+use super::wire::Upstream;
+use crate::live::Serving;
+use crate::model::Layer;
+
+/// Answers a request: with a server's response, or with an error of our own.
+pub(super) async fn answer(
+    downstream: Rc<Downstream>,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Infallible> {
+    let response = match forward(&downstream, request).await {
+        Ok(response) => response,
+        Err(error) => {
+            report(&downstream, &error);
+            downstream.clock.response_ended();
+            respond::error(&error)
+        }
+    };
+    Ok(response)
+}
+
+/// Validates a request, sends it to a server of the listener's pool, prepares the response.
+async fn forward(
+    downstream: &Rc<Downstream>,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Error> {
+    // Read once, so that a request is served by one configuration.
+    let serving = downstream.listener.serving();
+    let Layer::L7(l7) = &serving.listener.layer else { return Err(Error::NotHttp) };
+    downstream.clock.request_begins(l7.timeouts);
+    let (mut head, body) = request.into_parts();
+    validate::head(&mut head)?;
+    let upgrade = asked_upgrade(&head, &body);
+    prepare(&mut head, &serving, downstream, upgrade);
+    let body = RequestBody::new(body, downstream);
+    let request = Request::from_parts(head, body);
+    let (response, upstream) = exchange(request, &serving.pool, downstream).await?;
+    downstream.clock.replying();
+    reply(response, upstream, upgrade, downstream)
+}
+
+/// RFC 6455 4.1: a GET of HTTP/1.1 without a body.
+fn asked_upgrade(head: &request::Parts, body: &Incoming) -> Upgrade {
+    let may = head.method == Method::GET && head.version == Version::HTTP_11;
+    if may && body.is_end_stream() && headers::asks_for_websocket(&head.headers) {
+        Upgrade::WebSocket
+    } else {
+        Upgrade::None
+    }
+}
+
+/// Makes a validated head one of our own.
+fn prepare(
+    head: &mut request::Parts,
+    serving: &Serving,
+    downstream: &Downstream,
+    upgrade: Upgrade,
+) {
+    if head.version != Version::HTTP_11 {
+        head.version = Version::HTTP_11;
+        // HTTP/1.1 needs a Host, HTTP/1.0 has none: then it is what the client connected to.
+        if !head.headers.contains_key(HOST) {
+            head.headers.insert(HOST, header_value(serving.listener.address));
+        }
+    }
+    headers::forward(&mut head.headers, &downstream.client_header, upgrade);
+    // hyper's hold on the client's socket: the tunnel takes it another way.
+    head.extensions.clear();
+}
+
+/// Prepares a server's response for the client.
+fn reply(
+    response: Response<Incoming>,
+    mut upstream: Upstream,
+    upgrade: Upgrade,
+    downstream: &Rc<Downstream>,
+) -> Result<Response<ReplyBody>, Error> {
+    let server = upstream.server().address();
+    let (mut head, incoming) = response.into_parts();
+    head.version = Version::HTTP_11;
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        if upgrade != Upgrade::WebSocket || !headers::is_websocket(&head.headers) {
+            return Err(Error::UnaskedUpgrade { server });
+        }
+        headers::reply(&mut head.headers, upgrade);
+        let idle = downstream.clock.timeouts().tunnel_idle;
+        let tunnel = Tunnel::new(upstream, idle).ok_or(Error::UnaskedUpgrade { server })?;
+        downstream.tunnel.set(Some(tunnel));
+        head.extensions.clear();
+        return Ok(Response::from_parts(head, ReplyBody::None));
+    }
+    match validate::coding_of(&head.headers) {
+        Coding::None | Coding::Chunked => {}
+        Coding::Repeated | Coding::Unknown => return Err(Error::ResponseFraming { server }),
+    }
+    if let Some(kept) = headers::reply(&mut head.headers, Upgrade::None) {
+        let limit = upstream.idle_limit().min(below(kept));
+        upstream.set_idle_limit(limit);
+    }
+    let length = one_length(&mut head.headers, &incoming);
+    let body = if incoming.is_end_stream() {
+        downstream.worker.upstreams.park(upstream);
+        downstream.clock.response_ended();
+        match length {
+            Some(length) if head.status == StatusCode::NOT_MODIFIED => ReplyBody::Withheld(length),
+            Some(_) | None => ReplyBody::None,
+        }
+    } else {
+        ReplyBody::streamed(incoming, upstream, Rc::clone(downstream))
+    };
+    Ok(Response::from_parts(head, body))
+}
+
+/// A time that is over safely before the server's, which began earlier and whose FIN needs time
+/// to get here.
+fn below(kept: Duration) -> Duration {
+    kept * 3 / 4
+}
+
+/// What `Content-Length` says; a repeated or list-valued one, which hyper reads but does not
+/// write, becomes what hyper read (RFC 9110 8.6).
+fn one_length(headers: &mut HeaderMap, incoming: &Incoming) -> Option<u64> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let first = values.next()?;
+    let plain = values.next().is_none() && first.as_bytes().iter().all(u8::is_ascii_digit);
+    if plain {
+        return first.to_str().ok()?.parse().ok();
+    }
+    match incoming.size_hint().exact() {
+        Some(length) if !incoming.is_end_stream() => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            Some(length)
+        }
+        Some(_) | None => {
+            headers.remove(CONTENT_LENGTH);
+            None
+        }
+    }
+}
+
+fn report(downstream: &Downstream, error: &Error) {
+    let client = downstream.client;
+    if matches!(error, Error::Full | Error::NoServer) {
+        if let Some(untold) = downstream.worker.notices.refused.due() {
+            let listener = &downstream.listener.serving().listener.name;
+            tracing::warn!(listener, %error, untold, "requests are answered with 503");
+        }
+        return;
+    }
+    let source = error.source().map(tracing::field::display);
+    match error.side() {
+        Side::Downstream => tracing::debug!(%client, %error, source, "a request was refused"),
+        Side::Upstream => tracing::debug!(%client, %error, source, "a request failed"),
+        Side::Internal => tracing::error!(%client, %error, source, "a request failed"),
+    }
+}

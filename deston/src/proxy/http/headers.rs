@@ -1,0 +1,468 @@
+//! Which header fields pass, both ways (RFC 9110 section 7.6.1).
+//!
+//! Fields that concern one connection are removed and derived again; what a client says about
+//! whom it forwards for is replaced by what is known.
+
+use std::time::Duration;
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Whether a message ends its connection's life as HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upgrade {
+    /// The fields that ask for an upgrade are removed.
+    None,
+    /// A WebSocket is asked for, or granted.
+    WebSocket,
+}
+
+/// A field that is not simply passed on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Special {
+    Connection,
+    KeepAlive,
+    ProxyConnection,
+    ProxyAuthenticate,
+    ProxyAuthorization,
+    Te,
+    Trailer,
+    TransferEncoding,
+    Upgrade,
+    Http2Settings,
+    Expect,
+    Forwarded,
+    RealIp,
+    Underscore,
+}
+
+/// The special fields of a head, found in one pass: most heads have one or two of them, and
+/// fourteen removals are fourteen hashes.
+#[derive(Clone, Copy, Default)]
+struct Found(u16);
+
+impl Found {
+    fn of(headers: &HeaderMap) -> Self {
+        headers
+            .keys()
+            .filter_map(special)
+            .fold(Self(0), |Self(bits), special| Self(bits | 1 << special as u16))
+    }
+
+    fn has(self, special: Special) -> bool {
+        self.0 & 1 << special as u16 != 0
+    }
+
+    /// Removes a field if it is there.
+    fn remove(self, special: Special, name: HeaderName, headers: &mut HeaderMap) {
+        if self.has(special) {
+            headers.remove(name);
+        }
+    }
+}
+
+fn special(name: &HeaderName) -> Option<Special> {
+    Some(match *name {
+        CONNECTION => Special::Connection,
+        PROXY_AUTHENTICATE => Special::ProxyAuthenticate,
+        PROXY_AUTHORIZATION => Special::ProxyAuthorization,
+        TE => Special::Te,
+        TRAILER => Special::Trailer,
+        TRANSFER_ENCODING => Special::TransferEncoding,
+        UPGRADE => Special::Upgrade,
+        EXPECT => Special::Expect,
+        FORWARDED => Special::Forwarded,
+        _ => match name.as_str() {
+            "keep-alive" => Special::KeepAlive,
+            "proxy-connection" => Special::ProxyConnection,
+            "http2-settings" => Special::Http2Settings,
+            "x-real-ip" => Special::RealIp,
+            other if other.contains('_') => Special::Underscore,
+            _ => return None,
+        },
+    })
+}
+
+/// Whether the request asks to become a WebSocket (RFC 6455 4.1). Any other upgrade is not offered.
+pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some() && is_websocket(headers)
+}
+
+/// Whether `Upgrade` names exactly `websocket`, and `Connection` nominates it.
+pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
+    let mut tokens = headers.get_all(UPGRADE).iter();
+    let named =
+        tokens.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+            && tokens.next().is_none();
+    named && nominees(headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// Prepares a request's fields for a server.
+pub(super) fn forward(headers: &mut HeaderMap, client: &HeaderValue, upgrade: Upgrade) {
+    let found = Found::of(headers);
+    let trailers_wanted = found.has(Special::Te) && accepts_trailers(headers);
+    let chunked = found.has(Special::TransferEncoding);
+    remove_hop_by_hop(headers, found, chunked);
+    found.remove(Special::Expect, EXPECT, headers);
+    found.remove(Special::Forwarded, FORWARDED, headers);
+    if found.has(Special::Underscore) {
+        remove_underscored(headers);
+    }
+    if chunked {
+        // Explicit: hyper's client would send the body of a GET without any framing.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    match upgrade {
+        Upgrade::WebSocket => switch(headers),
+        Upgrade::None if trailers_wanted => {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            // RFC 9110 10.1.4: TE concerns this connection, so Connection nominates it.
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
+        Upgrade::None => {}
+    }
+    if found.has(Special::RealIp) {
+        headers.insert(X_REAL_IP, client.clone());
+    }
+    headers.insert(X_FORWARDED_FOR, client.clone());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    match headers.get(HOST).cloned() {
+        Some(host) => headers.insert(X_FORWARDED_HOST, host),
+        None => headers.remove(X_FORWARDED_HOST),
+    };
+}
+
+/// Prepares a response's fields for a client. Returns how long the server keeps an unused
+/// connection open, if it says so.
+pub(super) fn reply(headers: &mut HeaderMap, upgrade: Upgrade) -> Option<Duration> {
+    let found = Found::of(headers);
+    let kept = if found.has(Special::KeepAlive) { keep_alive_timeout(headers) } else { None };
+    let chunked = found.has(Special::TransferEncoding);
+    remove_hop_by_hop(headers, found, chunked);
+    if chunked {
+        // RFC 9112 6.3: Transfer-Encoding overrides it, and hyper leaves it.
+        headers.remove(CONTENT_LENGTH);
+    }
+    match upgrade {
+        Upgrade::WebSocket => switch(headers),
+        Upgrade::None => {}
+    }
+    kept
+}
+
+fn switch(headers: &mut HeaderMap) {
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap, found: Found, chunked: bool) {
+    if found.has(Special::Connection) {
+        remove_nominees(headers);
+    }
+    found.remove(Special::Connection, CONNECTION, headers);
+    found.remove(Special::KeepAlive, KEEP_ALIVE, headers);
+    found.remove(Special::ProxyConnection, PROXY_CONNECTION, headers);
+    found.remove(Special::ProxyAuthenticate, PROXY_AUTHENTICATE, headers);
+    found.remove(Special::ProxyAuthorization, PROXY_AUTHORIZATION, headers);
+    found.remove(Special::Te, TE, headers);
+    found.remove(Special::TransferEncoding, TRANSFER_ENCODING, headers);
+    found.remove(Special::Upgrade, UPGRADE, headers);
+    found.remove(Special::Http2Settings, HTTP2_SETTINGS, headers);
+    if found.has(Special::Trailer) {
+        let announced = if chunked { announced_trailers(headers) } else { None };
+        match announced {
+            Some(names) => headers.insert(TRAILER, names),
+            None => headers.remove(TRAILER),
+        };
+    }
+}
+
+/// The names in `Connection`.
+fn nominees(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+}
+
+/// Removes what `Connection` nominates, but nothing that routing, framing or trust rests on.
+fn remove_nominees(headers: &mut HeaderMap) {
+    let mut nominated = Vec::new();
+    for nominee in nominees(headers) {
+        // The two that nearly all heads carry name no field that is left by now.
+        if nominee.eq_ignore_ascii_case(b"keep-alive") || nominee.eq_ignore_ascii_case(b"close") {
+            continue;
+        }
+        if let Ok(name) = HeaderName::from_bytes(nominee)
+            && !is_protected(&name)
+        {
+            nominated.push(name);
+        }
+    }
+    for name in nominated {
+        headers.remove(name);
+    }
+}
+
+fn is_protected(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        HOST | FORWARDED
+            | AUTHORIZATION
+            | CONTENT_LENGTH
+            | TRANSFER_ENCODING
+            | TE
+            | TRAILER
+            | UPGRADE
+    ) || name.as_str().starts_with("x-forwarded-")
+        || *name == X_REAL_IP
+}
+
+/// Fields whose names hold `_`: programs behind CGI-like interfaces read `X_Forwarded_For` and
+/// `X-Forwarded-For` alike.
+fn remove_underscored(headers: &mut HeaderMap) {
+    let names: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(TE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// What `Trailer` announces, without fields that must not come late (RFC 9110 6.5.1).
+fn announced_trailers(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut names = String::new();
+    for value in headers.get_all(TRAILER) {
+        for token in value.as_bytes().split(|&byte| byte == b',') {
+            let Ok(name) = HeaderName::from_bytes(token.trim_ascii()) else { continue };
+            if special(&name).is_some() || is_protected(&name) || is_early(&name) {
+                continue;
+            }
+            if !names.is_empty() {
+                names.push_str(", ");
+            }
+            names.push_str(name.as_str());
+        }
+    }
+    if names.is_empty() { None } else { HeaderValue::try_from(names).ok() }
+}
+
+/// Fields that route, authenticate or describe content: read before the content, so useless or
+/// dangerous after it.
+fn is_early(name: &HeaderName) -> bool {
+    use http::header;
+    matches!(
+        *name,
+        header::CACHE_CONTROL
+            | header::CONTENT_ENCODING
+            | header::CONTENT_RANGE
+            | header::CONTENT_TYPE
+            | header::COOKIE
+            | header::MAX_FORWARDS
+            | header::SET_COOKIE
+            | header::WWW_AUTHENTICATE
+    )
+}
+
+/// `Keep-Alive: timeout=N`, which many servers send though no RFC defines it.
+fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
+    let seconds = value.split(',').find_map(|part| {
+        let (name, seconds) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("timeout").then(|| seconds.trim().parse().ok())?
+    })?;
+    Some(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for &(name, value) in fields {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn forwarded(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = map(fields);
+        forward(&mut headers, &HeaderValue::from_static("192.0.2.7"), Upgrade::None);
+        headers
+    }
+
+    fn replied(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = map(fields);
+        reply(&mut headers, Upgrade::None);
+        headers
+    }
+
+    #[test]
+    fn a_client_cannot_say_whom_it_forwards_for() {
+        let headers = forwarded(&[
+            ("host", "a.example"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil"),
+            ("x-real-ip", "10.0.0.1"),
+            ("forwarded", "for=10.0.0.1"),
+        ]);
+        let expected = map(&[
+            ("host", "a.example"),
+            ("x-forwarded-for", "192.0.2.7"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "a.example"),
+            ("x-real-ip", "192.0.2.7"),
+        ]);
+        assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn a_client_cannot_name_forwarding_fields_with_underscores() {
+        let headers = forwarded(&[("host", "a"), ("x_forwarded_for", "10.0.0.1"), ("a_b", "1")]);
+        assert!(headers.keys().all(|name| !name.as_str().contains('_')));
+    }
+
+    #[test]
+    fn fields_of_the_connection_stay_on_it() {
+        for fields in [forwarded, replied] {
+            let headers = fields(&[
+                ("host", "a"),
+                ("connection", "keep-alive, X-Mine"),
+                ("connection", "x-other"),
+                ("x-mine", "1"),
+                ("x-other", "1"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-connection", "keep-alive"),
+                ("proxy-authenticate", "basic"),
+                ("proxy-authorization", "basic x"),
+                ("te", "gzip"),
+                ("trailer", "x-late"),
+                ("upgrade", "h2c"),
+                ("http2-settings", "AAMAAABk"),
+                ("accept", "text/html"),
+            ]);
+            let mut rest: Vec<_> = headers
+                .keys()
+                .map(HeaderName::as_str)
+                .filter(|name| !name.starts_with("x-forwarded"))
+                .collect();
+            rest.sort_unstable();
+            assert_eq!(rest, ["accept", "host"]);
+        }
+    }
+
+    #[test]
+    fn what_routing_framing_and_trust_rest_on_cannot_be_nominated_away() {
+        let headers = forwarded(&[
+            ("host", "a"),
+            ("connection", "host, authorization, content-length, x-forwarded-for, forwarded"),
+            ("connection", "x-forwarded-proto, x-forwarded-host, x-forwarded-port"),
+            ("authorization", "basic x"),
+            ("content-length", "3"),
+            ("x-forwarded-port", "80"),
+        ]);
+        for name in ["host", "authorization", "content-length", "x-forwarded-for"] {
+            assert!(headers.contains_key(name), "{name}");
+        }
+        assert!(headers.contains_key("x-forwarded-port"));
+        assert!(!headers.contains_key("connection"));
+    }
+
+    #[test]
+    fn a_wish_for_trailers_passes_and_no_other_te() {
+        let headers = forwarded(&[("host", "a"), ("te", "gzip;q=0.5, trailers")]);
+        assert_eq!(headers["te"], "trailers");
+        assert_eq!(headers["connection"], "te");
+        assert!(!forwarded(&[("host", "a"), ("te", "gzip")]).contains_key("te"));
+    }
+
+    #[test]
+    fn announced_trailers_pass_but_not_those_that_must_come_early() {
+        let fields = [
+            ("transfer-encoding", "chunked"),
+            ("trailer", "X-Sum, content-length, Authorization, transfer-encoding"),
+            ("trailer", "host, X-More, set-cookie, connection"),
+        ];
+        assert_eq!(forwarded(&fields)["trailer"], "x-sum, x-more");
+        assert_eq!(replied(&fields)["trailer"], "x-sum, x-more");
+    }
+
+    #[test]
+    fn trailers_are_not_announced_without_chunks() {
+        assert!(!replied(&[("content-length", "1"), ("trailer", "x-sum")]).contains_key("trailer"));
+    }
+
+    #[test]
+    fn a_chunked_request_says_so_to_the_server() {
+        let headers = forwarded(&[("host", "a"), ("transfer-encoding", "CHUNKED")]);
+        assert_eq!(headers["transfer-encoding"], "chunked");
+    }
+
+    #[test]
+    fn a_chunked_response_loses_its_content_length() {
+        let headers = replied(&[("transfer-encoding", "chunked"), ("content-length", "3")]);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn an_expectation_is_met_here_and_not_passed_on() {
+        assert!(!forwarded(&[("host", "a"), ("expect", "100-continue")]).contains_key("expect"));
+    }
+
+    #[test]
+    fn only_a_nominated_websocket_is_an_upgrade() {
+        let asks = |fields: &[_]| asks_for_websocket(&map(fields));
+        assert!(asks(&[("upgrade", "WebSocket"), ("connection", "keep-alive, Upgrade")]));
+        assert!(!asks(&[("upgrade", "websocket"), ("connection", "keep-alive")]));
+        assert!(!asks(&[("upgrade", "h2c"), ("connection", "upgrade")]));
+        assert!(!asks(&[("upgrade", "websocket, h2c"), ("connection", "upgrade")]));
+        assert!(!asks(&[("connection", "upgrade")]));
+    }
+
+    #[test]
+    fn a_websocket_keeps_the_fields_that_switch_and_no_other() {
+        let mut headers = map(&[
+            ("host", "a"),
+            ("connection", "Upgrade, X-Mine"),
+            ("upgrade", "WebSocket"),
+            ("sec-websocket-key", "x"),
+            ("x-mine", "1"),
+        ]);
+        forward(&mut headers, &HeaderValue::from_static("192.0.2.7"), Upgrade::WebSocket);
+        assert_eq!(headers["connection"], "upgrade");
+        assert_eq!(headers["upgrade"], "websocket");
+        assert!(headers.contains_key("sec-websocket-key"));
+        assert!(!headers.contains_key("x-mine"));
+    }
+
+    #[test]
+    fn the_servers_keep_alive_is_read() {
+        let timeout = |value| reply(&mut map(&[("keep-alive", value)]), Upgrade::None);
+        assert_eq!(timeout("timeout=5, max=100"), Some(Duration::from_secs(5)));
+        assert_eq!(timeout("max=100, Timeout = 7"), Some(Duration::from_secs(7)));
+        assert_eq!(timeout("timeout=soon"), None);
+        assert_eq!(timeout("max=1"), None);
+    }
+}

@@ -1,0 +1,79 @@
+//! Answers of our own: small, plain, and naming the status.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use super::body::ReplyBody;
+use super::error::{Error, Side};
+
+/// Seconds after which a client may try again when servers are full or down: health checks and
+/// finished requests change that within about a second.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// Methods that are forwarded, as far as they are registered (RFC 9110 10.2.1 asks for them).
+const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// Answered by hand when hyper has not parsed a request, so cannot respond.
+pub(super) const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
+    connection: close\r\n\
+    content-type: text/plain; charset=utf-8\r\n\
+    content-length: 20\r\n\
+    \r\n\
+    408 Request Timeout\n";
+
+/// The answer to a request that no server answered.
+pub(super) fn error(error: &Error) -> Response<ReplyBody> {
+    let status = error.status();
+    let mut response = Response::new(ReplyBody::whole(Bytes::from(format!("{status}\n"))));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, RETRY_SECONDS);
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, METHODS);
+    }
+    match error.side() {
+        // What follows a request that was not understood is not to be trusted either.
+        Side::Downstream => {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Side::Upstream | Side::Internal => {}
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::validate::Refusal;
+    use super::*;
+
+    #[test]
+    fn an_overload_says_when_to_come_back() {
+        let response = error(&Error::Full);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()["retry-after"], "1");
+    }
+
+    #[test]
+    fn a_refused_request_ends_its_connection() {
+        let response = error(&Error::Refused(Refusal::HostMissing));
+        assert_eq!(response.headers()["connection"], "close");
+    }
+
+    #[test]
+    fn a_refused_method_names_those_allowed() {
+        let response = error(&Error::Refused(Refusal::Method));
+        assert!(response.headers().contains_key("allow"));
+    }
+
+    #[test]
+    fn the_answer_by_hand_has_the_length_it_claims() {
+        let text = std::str::from_utf8(REQUEST_TIMEOUT).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())));
+    }
+}

@@ -1,0 +1,122 @@
+//! A proxy with one HTTP listener and one pool.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deston::live;
+use deston::model::{Algorithm, HttpTimeouts, L7, Layer, Listener, PoolTimeouts};
+use deston::proxy::{Drained, Proxy};
+use deston_common::sequence;
+use deston_common::table::{Member, Table};
+
+use super::Peer;
+use crate::live::{listener, live_listener, live_pool_with, server};
+use crate::proxied::{ANY_PORT, NAME};
+
+/// What a lab is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Worker threads.
+    pub workers: usize,
+    /// Of each server.
+    pub max_connections: u32,
+    /// Client side deadlines.
+    pub timeouts: HttpTimeouts,
+    /// Server side deadlines.
+    pub pool: PoolTimeouts,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            max_connections: 1_000,
+            timeouts: HttpTimeouts {
+                request_head: Duration::from_secs(10),
+                client_idle: Duration::from_secs(60),
+                stream_idle: Duration::from_secs(60),
+                tunnel_idle: Duration::from_secs(60),
+            },
+            pool: PoolTimeouts {
+                connect: Duration::from_secs(3),
+                response_head: Duration::from_secs(60),
+                server_idle: Duration::from_secs(60),
+            },
+        }
+    }
+}
+
+/// A running proxy.
+pub struct Lab {
+    proxy: Proxy,
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// The servers' live state, in order.
+    pub servers: Vec<Arc<live::Server>>,
+    pool: Arc<live::Pool>,
+    listener: Arc<live::Listener>,
+    setup: Setup,
+}
+
+impl Setup {
+    /// Starts a proxy in front of `servers`, balanced round robin.
+    pub fn start(self, servers: &[SocketAddr]) -> Lab {
+        let pool = self.pool(servers);
+        let proxy = Proxy::start(self.workers).expect("workers start");
+        let listener = self.listener();
+        let bound = proxy.bind(&listener).expect("the address is free");
+        let address = bound.address();
+        let listener = live_listener(listener, &pool);
+        proxy.open(bound, Arc::clone(&listener));
+        let servers = pool.view().servers.clone();
+        Lab { proxy, address, servers, pool, listener, setup: self }
+    }
+
+    fn pool(&self, servers: &[SocketAddr]) -> Arc<live::Pool> {
+        let limited = |&address: &SocketAddr| server(address).max_connections(self.max_connections);
+        live_pool_with(Algorithm::RoundRobin, self.pool, servers.iter().map(limited))
+    }
+
+    fn listener(&self) -> Arc<Listener> {
+        listener(NAME, ANY_PORT, Layer::L7(L7 { timeouts: self.timeouts }))
+    }
+}
+
+impl Lab {
+    /// A client's connection.
+    pub async fn client(&self) -> Peer {
+        Peer::connect(self.address).await
+    }
+
+    /// Reloads: the pool's eligible servers are `servers`.
+    pub fn use_servers(&self, servers: &[Arc<live::Server>]) {
+        self.pool.publish(view(servers, self.setup.pool));
+    }
+
+    /// Reloads: the listener is served by another pool, of one server.
+    pub fn use_another_pool(&self, server: SocketAddr) {
+        let (listener, pool) = (self.setup.listener(), self.setup.pool(&[server]));
+        self.listener.publish(live::Serving { listener, pool });
+    }
+
+    /// Stops, letting connections finish.
+    pub async fn drain(self, deadline: Duration) -> Drained {
+        crate::wait::soon(self.proxy.drain(deadline)).await
+    }
+
+    /// Closes the listener.
+    pub fn close(&self) {
+        self.proxy.close(NAME);
+    }
+}
+
+fn view(servers: &[Arc<live::Server>], timeouts: PoolTimeouts) -> live::View {
+    let members: Vec<Member> = servers
+        .iter()
+        .map(|server| Member { id: server.id(), identity: server.id().0.into(), weight: 1 })
+        .collect();
+    let mut table = Box::new(Table::EMPTY);
+    sequence::fill(&mut table, &members).expect("a pool's servers make a table");
+    live::View { table, servers: servers.to_vec(), timeouts }
+}
