@@ -182,7 +182,7 @@ impl Drop for Slot {
 impl IdleSlot {
     /// The server whose place this is.
     pub fn server(&self) -> &Arc<Server> {
-        &self.server
+        self.slot.server()
     }
 
     /// Marks the connection busy again.

@@ -59,7 +59,7 @@ impl Upstreams {
         loop {
             let mut kept = self.shelves.with(server, |shelf| shelf.idle.pop_back())??;
             if kept.expires > Instant::now() && kept.upstream.is_alive() {
-                return kept.upstream.wake();
+                return Some(kept.upstream.wake());
             }
         }
     }

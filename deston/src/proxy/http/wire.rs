@@ -185,11 +185,10 @@ impl IdleUpstream {
         self.wire.is_reusable()
     }
 
-    /// Takes it into use. `None` if its place is gone, which cannot be.
-    pub(super) fn wake(self) -> Option<Upstream> {
+    /// Takes it into use.
+    pub(super) fn wake(self) -> Upstream {
         let Self { wire, slot } = self;
-        let slot = slot.wake().ok()?;
-        Some(Upstream { wire, reused: true, idle_limit: Duration::ZERO, slot })
+        Upstream { wire, reused: true, idle_limit: Duration::ZERO, slot: slot.wake() }
     }
 }
 
