@@ -175,7 +175,9 @@ impl Control {
             ?deadline,
             "stopping: connections may finish; a second signal ends them at once"
         );
-        let draining = self.reconciler.into_dataplane().drain(deadline);
+        // Held to the end: the kernel's flows are carried while connections here finish.
+        let (proxy, _kernel) = self.reconciler.into_datapaths();
+        let draining = proxy.drain(deadline);
         let second = async {
             loop {
                 match signals.recv().await {

@@ -171,9 +171,9 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         (self.eligible(&pool.model).count(), pool.model.servers.len())
     }
 
-    /// Gives the datapath back, to be stopped.
-    pub fn into_dataplane(self) -> D {
-        self.dataplane
+    /// Gives the datapaths back, to be stopped.
+    pub fn into_datapaths(self) -> (D, K) {
+        (self.dataplane, self.kernel)
     }
 
     fn become_model(&mut self, new: Model) -> Result<(Summary, Vec<KernelError>), Refused> {
