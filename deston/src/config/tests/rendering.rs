@@ -47,6 +47,18 @@ fn columns_count_characters_not_bytes() {
 }
 
 #[test]
+fn lines_may_end_as_on_windows() {
+    let report = parse("[[server]]\r\nport = 1\r\nprt = 1\r\n").expect_err("unknown key");
+    assert!(report.to_string().contains("config.toml:3:1"), "{report}");
+    assert!(report.lines().next().unwrap().starts_with("config.toml:3:1: "));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_error() {
+    parse("\u{feff}[[server]]\nport = 1\n").unwrap();
+}
+
+#[test]
 fn every_error_is_rendered() {
     let report = parse("[runtime]\na = 1\nb = 2\n[[server]]").expect_err("two unknown keys");
     assert_eq!(report.count(), 2);

@@ -150,7 +150,7 @@ impl Watch {
                 Ok(result) => result,
                 Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")),
             };
-            if let Some(condition) = self.streak.add(result.is_ok()) {
+            if let Some(condition) = self.streak.add(&result) {
                 let reason = result.err().map_or("it answers".to_owned(), |e| e.to_string());
                 let transition = Transition { server: self.server.clone(), condition, reason };
                 if transitions.send((self.number, transition)).await.is_err() {
@@ -174,14 +174,14 @@ struct Streak {
 
 impl Streak {
     /// The new condition, if this result changes it.
-    fn add(&mut self, success: bool) -> Option<Condition> {
-        let (limit, other) = match (self.condition, success) {
-            (Condition::Up, true) | (Condition::Down, false) => {
+    fn add(&mut self, result: &io::Result<()>) -> Option<Condition> {
+        let (limit, other) = match (self.condition, result) {
+            (Condition::Up, Ok(())) | (Condition::Down, Err(_)) => {
                 self.against = 0;
                 return None;
             }
-            (Condition::Up, false) => (self.fall, Condition::Down),
-            (Condition::Down, true) => (self.rise, Condition::Up),
+            (Condition::Up, Err(_)) => (self.fall, Condition::Down),
+            (Condition::Down, Ok(())) => (self.rise, Condition::Up),
         };
         self.against += 1;
         if self.against < limit {
