@@ -1,5 +1,6 @@
 //! Test harness: what the specifications in `tests/` are written with.
 
+pub mod echo_process;
 pub mod http;
 pub mod kernel;
 pub mod lab;
