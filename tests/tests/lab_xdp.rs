@@ -312,6 +312,39 @@ fn an_explicit_xdp_that_cannot_be_had_is_an_error() {
 }
 
 #[test]
+fn without_privileges_auto_takes_userspace_and_says_what_is_missing() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let generic = "[kernel]\nxdp_mode = \"generic\"\n";
+    let explicit = config("", generic, &[(server.address(), "")]);
+    let auto = explicit.replace("\"xdp\"", "\"auto\"");
+    let mut deston = Deston::start_as_nobody(&lab.balancer, &auto);
+    let line = deston.wait_for_log("datapath chosen");
+    assert!(line.contains("userspace") && line.contains("CAP_BPF"), "{line}");
+    deston.wait_for_log("ready");
+    assert_eq!(lab.client.within(|| visit(listener(PORT)).unwrap()), 1);
+    drop(deston);
+
+    let mut deston = Deston::start_as_nobody(&lab.balancer, &explicit);
+    assert_eq!(deston.wait().code(), Some(1));
+    assert!(deston.rest_of_log().contains("CAP_BPF"));
+}
+
+#[test]
+fn generic_mode_is_had_where_it_is_asked_for() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let generic = "[kernel]\nxdp_mode = \"generic\"\n";
+    let _deston = Deston::serving(&lab.balancer, &config("", generic, &[(server.address(), "")]));
+    let links = lab.balancer.run(&["ip", "-details", "-json", "link", "show"]);
+    // XDP_ATTACHED_SKB (linux/if_link.h).
+    assert_eq!(links.matches("\"xdp\":{\"mode\":2").count(), 2, "{links}");
+    assert_eq!(lab.client.within(|| visit(listener(PORT)).unwrap()), 1);
+}
+
+#[test]
 fn an_interface_with_another_xdp_program_is_refused_clearly() {
     require_lab!();
     let lab = Lab::new(1);

@@ -28,6 +28,9 @@ pub enum Reason {
     /// Too old a kernel.
     #[error("Linux {0} is too old: the kernel datapath needs {major}.{minor}", major = OLDEST.0, minor = OLDEST.1)]
     OldKernel(String),
+    /// Not allowed to load programs.
+    #[error("it needs root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    NotPrivileged,
     /// Requests are not balanced in the kernel.
     #[error("only layer 4 is carried by the kernel")]
     NotLayer4,
@@ -108,6 +111,8 @@ pub(super) async fn plan(
     for link in links.values() {
         check_link(link, asked, mode)?;
     }
+    // Last: what no privilege would mend is the better thing to know.
+    check_privileges()?;
     Ok(Plan { interfaces: links.into_values().map(|link| link.name).collect() })
 }
 
@@ -140,6 +145,27 @@ fn check_kernel() -> Result<(), Reason> {
     Ok(())
 }
 
+/// Whether this process may load programs and attach them to interfaces.
+fn check_privileges() -> Result<(), Reason> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if may_load(&status) { Ok(()) } else { Err(Reason::NotPrivileged) }
+}
+
+/// Reads the effective capabilities of /proc/PID/status (capabilities(7)).
+fn may_load(status: &str) -> bool {
+    const NET_ADMIN: u64 = 1 << 12;
+    const SYS_ADMIN: u64 = 1 << 21;
+    const PERFMON: u64 = 1 << 38;
+    const BPF: u64 = 1 << 39;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    let has = |wanted: u64| effective & wanted == wanted;
+    has(NET_ADMIN) && (has(BPF | PERFMON) || has(SYS_ADMIN))
+}
+
 /// Major and minor number of a kernel release such as "6.1.0-56-amd64".
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
@@ -156,5 +182,17 @@ mod tests {
         assert!(version("6.18.44") >= Some(OLDEST));
         assert!(version("5.15.0") < Some(OLDEST));
         assert!(version("garbage") < Some(OLDEST));
+    }
+
+    #[test]
+    fn loading_takes_the_capabilities_for_programs_and_interfaces() {
+        let may = |effective| may_load(&format!("Name:\tdeston\nCapEff:\t{effective}\n"));
+        assert!(may("000001ffffffffff"));
+        assert!(may("000000c000001000"), "bpf, perfmon and net_admin");
+        assert!(may("0000000000201000"), "sys_admin and net_admin");
+        assert!(!may("000000c000000000"), "without net_admin");
+        assert!(!may("0000000000001000"), "net_admin alone");
+        assert!(!may("0000000000000000"));
+        assert!(!may_load(""));
     }
 }

@@ -33,6 +33,16 @@ impl Deston {
         Self::spawn(command, path)
     }
 
+    /// Starts it without any privilege.
+    pub fn start_as_nobody(namespace: &Namespace, config: &str) -> Self {
+        let path = config_path(namespace);
+        write(&path, config);
+        let mut command = namespace.command("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(binary()).args(["run", "--config"]).arg(&path);
+        Self::spawn(command, path)
+    }
+
     /// Starts `deston run` with `config` on this host, for loopback alone, and waits until it serves.
     pub fn local(config: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
