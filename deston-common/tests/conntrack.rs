@@ -1,0 +1,69 @@
+//! The state of a flow, packet by packet.
+
+use deston_common::conntrack::Direction::{self, Forward, Reply};
+use deston_common::conntrack::State;
+use deston_common::conntrack::tcp::{ACK, FIN, RST, SYN};
+use deston_common::listener::FlowTimeouts;
+use deston_common::net::{TCP, UDP};
+
+const TIMEOUTS: FlowTimeouts = FlowTimeouts {
+    tcp_syn_ns: 1,
+    tcp_established_ns: 2,
+    tcp_fin_ns: 3,
+    tcp_rst_ns: 4,
+    udp_one_way_ns: 5,
+    udp_two_way_ns: 6,
+};
+
+/// The state after packets, as the datapath keeps it.
+fn after(protocol: u8, packets: &[(Direction, u8)]) -> State {
+    packets.iter().fold(State::default(), |state, (direction, flags)| {
+        State(state.0 | state.news(protocol, *direction, *flags))
+    })
+}
+
+#[test]
+fn every_phase_has_its_timeout() {
+    let handshake = [(Forward, SYN), (Reply, SYN | ACK), (Forward, ACK)];
+    let with = |more: &[(Direction, u8)]| after(TCP, &[&handshake[..], more].concat());
+    let cases = [
+        (after(TCP, &handshake[..1]), 1),
+        (after(TCP, &handshake[..2]), 1),
+        (with(&[]), 2),
+        (with(&[(Forward, FIN | ACK)]), 2),
+        (with(&[(Reply, FIN | ACK)]), 2),
+        (with(&[(Reply, FIN | ACK), (Forward, FIN | ACK)]), 3),
+        (with(&[(Forward, RST)]), 4),
+        (with(&[(Reply, RST | ACK)]), 4),
+    ];
+    for (state, timeout) in cases {
+        assert_eq!(state.timeout_ns(TCP, &TIMEOUTS), timeout, "{state:?}");
+    }
+    assert_eq!(after(UDP, &[(Forward, 0)]).timeout_ns(UDP, &TIMEOUTS), 5);
+    assert_eq!(after(UDP, &[(Forward, 0), (Reply, 0)]).timeout_ns(UDP, &TIMEOUTS), 6);
+}
+
+#[test]
+fn only_both_fins_or_a_reset_close_a_flow() {
+    assert!(!after(TCP, &[(Forward, SYN), (Forward, FIN | ACK)]).is_closed());
+    assert!(!after(TCP, &[(Forward, SYN), (Reply, FIN | ACK)]).is_closed());
+    assert!(after(TCP, &[(Forward, FIN | ACK), (Reply, FIN | ACK)]).is_closed());
+    assert!(after(TCP, &[(Forward, RST)]).is_closed());
+    assert!(after(TCP, &[(Reply, RST)]).is_closed());
+}
+
+#[test]
+fn an_ack_establishes_only_what_the_server_has_answered() {
+    let blind = after(TCP, &[(Forward, SYN), (Forward, ACK)]);
+    assert_eq!(blind.0 & State::ESTABLISHED, 0);
+    let answered = after(TCP, &[(Forward, SYN), (Reply, SYN | ACK), (Forward, ACK)]);
+    assert_ne!(answered.0 & State::ESTABLISHED, 0);
+}
+
+#[test]
+fn what_is_known_is_no_news() {
+    let state = State(State::REPLIED | State::ESTABLISHED | State::FIN_FORWARD);
+    assert_eq!(state.news(TCP, Forward, FIN | ACK), 0);
+    assert_eq!(state.news(TCP, Reply, ACK), 0);
+    assert_eq!(state.news(TCP, Reply, FIN | ACK), State::FIN_REPLY);
+}
