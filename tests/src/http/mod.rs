@@ -6,10 +6,12 @@
 mod lab;
 mod peer;
 mod server;
+mod strict;
 
 pub use lab::{Lab, Setup};
 pub use peer::{Message, Peer};
 pub use server::{Answering, Server};
+pub use strict::Strict;
 
 use std::time::Duration;
 
