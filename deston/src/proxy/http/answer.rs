@@ -1,6 +1,7 @@
 //! One request, from its head to its response's head.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -157,17 +158,18 @@ fn one_length(headers: &mut HeaderMap, incoming: &Incoming) -> Option<u64> {
 }
 
 fn report(downstream: &Downstream, error: &Error) {
+    let client = downstream.client;
+    if matches!(error, Error::Full | Error::NoServer) {
+        if let Some(untold) = downstream.worker.notices.refused.due() {
+            let listener = &downstream.listener.serving().listener.name;
+            tracing::warn!(listener, %error, untold, "requests are answered with 503");
+        }
+        return;
+    }
+    let source = error.source().map(tracing::field::display);
     match error.side() {
-        Side::Downstream => tracing::debug!(client = %downstream.client, %error, "request refused"),
-        Side::Upstream => match error {
-            Error::Full | Error::NoServer => {
-                if let Some(untold) = downstream.worker.notices.refused.due() {
-                    let listener = &downstream.listener.serving().listener.name;
-                    tracing::warn!(listener, %error, untold, "requests are answered with 503");
-                }
-            }
-            _ => tracing::debug!(client = %downstream.client, %error, "request failed"),
-        },
-        Side::Internal => tracing::error!(client = %downstream.client, %error, "request failed"),
+        Side::Downstream => tracing::debug!(%client, %error, source, "a request was refused"),
+        Side::Upstream => tracing::debug!(%client, %error, source, "a request failed"),
+        Side::Internal => tracing::error!(%client, %error, source, "a request failed"),
     }
 }

@@ -36,7 +36,6 @@ struct Exchange<'a> {
 }
 
 /// A claim on a server that is as good as a connection.
-#[expect(clippy::large_enum_variant, reason = "lives on the stack for one match")]
 enum Claim {
     /// An idle connection of this worker.
     Pooled(Upstream),

@@ -83,9 +83,11 @@ pub(in crate::proxy) async fn serve(
 /// Waits until the client says something: before that, hyper's buffers are not worth having.
 async fn first_byte(stream: &TcpStream, downstream: &Downstream, timer: &mut Timer) -> bool {
     let mut closing = downstream.worker.closing.clone();
+    // Looked at, not asked for: a fresh socket counts as readable until a read has failed.
+    let mut byte = [0];
     tokio::select! {
         biased;
-        ready = stream.readable() => ready.is_ok(),
+        peeked = stream.peek(&mut byte) => peeked.is_ok_and(|bytes| bytes > 0),
         () = closing.draining() => false,
         () = poll_fn(|cx| timer.poll(downstream.clock.deadline(), cx)) => false,
     }
@@ -206,7 +208,7 @@ async fn linger(mut stream: TcpStream, downstream: &Downstream) {
         return;
     }
     let mut closing = downstream.worker.closing.clone();
-    let mut scrap = [0; 1024];
+    let mut scrap = downstream.worker.buffers.borrow();
     let drained = async { while stream.read(&mut scrap).await.is_ok_and(|read| read > 0) {} };
     tokio::select! {
         _ = timeout(LINGER, drained) => {}
