@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use deston::model::{HttpTimeouts, PoolTimeouts};
 use deston_tests::http::{Lab, Message, Peer, Server, Setup};
+use deston_tests::server::refusing_tcp;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -48,7 +49,8 @@ async fn under_way(lab: &Lab, server: &Server, request: &str) -> (Peer, Peer) {
 
 #[tokio::test]
 async fn a_server_that_refuses_connections_is_a_bad_gateway() {
-    let lab = Setup::default().start(&[Server::refusing().await]);
+    let (dead, _held) = refusing_tcp();
+    let lab = Setup::default().start(&[dead]);
     let mut client = lab.client().await;
     let answer = client.ask(GET).await;
     assert_eq!((answer.status(), answer.text().as_str()), (502, "502 Bad Gateway\n"));

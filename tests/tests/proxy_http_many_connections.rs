@@ -1,5 +1,7 @@
 //! Thousands of clients at once.
 
+#![expect(clippy::unwrap_used, reason = "a specification fails by panicking")]
+
 use deston_tests::http::{Server, Setup};
 use tokio::task::JoinSet;
 

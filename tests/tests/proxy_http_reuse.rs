@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use deston::model::PoolTimeouts;
 use deston_tests::http::{Lab, Peer, Server, Setup};
+use deston_tests::server::refusing_tcp;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
@@ -189,7 +190,8 @@ async fn a_post_without_a_body_is_never_sent_again_either() {
 #[tokio::test]
 async fn a_server_that_refuses_connections_costs_no_request() {
     let live = Server::start().await.answering(|_| OK.to_owned());
-    let lab = Setup::default().start(&[Server::refusing().await, live.address]);
+    let (dead, _held) = refusing_tcp();
+    let lab = Setup::default().start(&[dead, live.address]);
     let mut client = lab.client().await;
     for _ in 0..4 {
         assert_eq!(client.ask(POST).await.text(), "ok");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use deston::model::HttpTimeouts;
 use deston_tests::http::{Lab, Peer, Server, Setup};
+use deston_tests::server::refusing_tcp;
 
 const ASK: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -133,7 +134,8 @@ async fn a_tunnel_outlives_reloads() {
     let lab = Setup::default().start(&[server.address]);
     let (mut client, mut upstream) = open(&lab, &server).await;
     lab.use_servers(&[]);
-    lab.use_another_pool(Server::refusing().await);
+    let (dead, _held) = refusing_tcp();
+    lab.use_another_pool(dead);
     lab.close();
     passes(&mut client, &mut upstream).await;
     passes(&mut upstream, &mut client).await;

@@ -74,6 +74,11 @@ impl View {
         self.server(id).cloned()
     }
 
+    /// Whether `server` is one of those that may be chosen.
+    pub fn contains(&self, server: &Arc<Server>) -> bool {
+        self.server(server.id()).is_some_and(|here| Arc::ptr_eq(here, server))
+    }
+
     fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
         let place = self.servers.binary_search_by_key(&id, |server| server.id()).ok()?;
         self.servers.get(place)

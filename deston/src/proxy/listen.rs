@@ -91,43 +91,48 @@ impl Bound {
 #[derive(Debug)]
 pub(super) enum Socket {
     /// Listening.
-    Tcp(std::net::TcpListener, Arc<Claim>),
+    Tcp(std::net::TcpListener, Arc<Taken>),
     /// Bound.
-    Udp(std::net::UdpSocket, Arc<Claim>),
+    Udp(std::net::UdpSocket, Arc<Taken>),
 }
 
 /// The addresses this process has. One of its own may be bound again: a reload opens the new
 /// listener before it closes the old one.
 #[derive(Debug, Default)]
-pub(super) struct Held(Mutex<Vec<Weak<Claim>>>);
+pub(super) struct Addresses(Mutex<Vec<Weak<Taken>>>);
 
 /// An address of this process, until the last socket is closed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Claim {
+pub(super) struct Taken {
     protocol: Protocol,
     address: SocketAddr,
 }
 
-impl Held {
+impl Addresses {
     /// Whether a socket of this process is in the way of `address`.
     fn overlaps(&self, protocol: Protocol, address: SocketAddr) -> bool {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.iter().filter_map(Weak::upgrade).any(|claim| {
-            let (ours, theirs) = (claim.address.ip(), address.ip());
-            let same = ours == theirs || ours.is_unspecified() || theirs.is_unspecified();
-            claim.protocol == protocol && claim.address.port() == address.port() && same
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.iter().filter_map(Weak::upgrade).any(|taken| {
+            let (ours, theirs) = (taken.address.ip(), address.ip());
+            let every = ours.is_unspecified() || theirs.is_unspecified();
+            let in_the_way = ours == theirs || every && ours.is_ipv4() == theirs.is_ipv4();
+            taken.protocol == protocol && taken.address.port() == address.port() && in_the_way
         })
     }
 
-    fn add(&self, claim: &Arc<Claim>) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|claim| claim.strong_count() > 0);
-        held.push(Arc::downgrade(claim));
+    fn add(&self, taken: &Arc<Taken>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|taken| taken.strong_count() > 0);
+        all.push(Arc::downgrade(taken));
     }
 }
 
 /// Takes the listener's address, with `workers` sockets.
-pub(super) fn bind(listener: &Listener, workers: usize, held: &Held) -> Result<Bound, BindError> {
+pub(super) fn bind(
+    listener: &Listener,
+    workers: usize,
+    ours: &Addresses,
+) -> Result<Bound, BindError> {
     let protocol = match &listener.layer {
         Layer::L4(l4) => l4.protocol,
         Layer::L7(_) => Protocol::Tcp,
@@ -137,7 +142,7 @@ pub(super) fn bind(listener: &Listener, workers: usize, held: &Held) -> Result<B
 
     // SO_REUSEPORT would let a second process of the same user share the port unnoticed. The first
     // socket is therefore bound alone, and only then lets the workers' sockets in.
-    let alone = if held.overlaps(protocol, address) {
+    let alone = if ours.overlaps(protocol, address) {
         None
     } else {
         let alone = new_socket(protocol, address).map_err(explain)?;
@@ -146,20 +151,20 @@ pub(super) fn bind(listener: &Listener, workers: usize, held: &Held) -> Result<B
         address = local_address(&alone).map_err(explain)?;
         Some(alone)
     };
-    let claim = Arc::new(Claim { protocol, address });
+    let taken = Arc::new(Taken { protocol, address });
     let sockets = (0..workers)
-        .map(|_| worker_socket(protocol, address, &claim))
+        .map(|_| worker_socket(protocol, address, &taken))
         .collect::<io::Result<_>>()
         .map_err(explain)?;
     drop(alone);
-    held.add(&claim);
+    ours.add(&taken);
     Ok(Bound { address, sockets })
 }
 
 fn worker_socket(
     protocol: Protocol,
     address: SocketAddr,
-    claim: &Arc<Claim>,
+    taken: &Arc<Taken>,
 ) -> io::Result<Socket> {
     let socket = new_socket(protocol, address)?;
     socket.set_reuse_port(true)?;
@@ -167,9 +172,9 @@ fn worker_socket(
     match protocol {
         Protocol::Tcp => {
             socket.listen(i32::from(BACKLOG))?;
-            Ok(Socket::Tcp(socket.into(), Arc::clone(claim)))
+            Ok(Socket::Tcp(socket.into(), Arc::clone(taken)))
         }
-        Protocol::Udp => Ok(Socket::Udp(socket.into(), Arc::clone(claim))),
+        Protocol::Udp => Ok(Socket::Udp(socket.into(), Arc::clone(taken))),
     }
 }
 

@@ -14,6 +14,9 @@ mod listen;
 mod notice;
 mod relay;
 mod tcp;
+#[cfg(test)]
+mod testing;
+mod thread;
 mod udp;
 mod worker;
 
@@ -22,17 +25,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use listen::{BindError, Bound};
-pub use worker::Drained;
+pub use thread::Drained;
 
 use crate::{live, model};
-use listen::Held;
-use worker::{Command, Handle};
+use listen::Addresses;
+use thread::{Command, Handle};
 
 /// The worker threads. Dropping it aborts what they carry; [`drain`](Self::drain) lets it finish.
 #[derive(Debug)]
 pub struct Proxy {
     workers: Vec<Handle>,
-    held: Held,
+    addresses: Addresses,
 }
 
 impl Proxy {
@@ -43,13 +46,13 @@ impl Proxy {
         // The other half is for connections, which must not starve of spoofed datagrams.
         let flows = descriptors / 2 / workers;
         let workers = (0..workers).map(|n| Handle::start(n, flows)).collect::<io::Result<_>>()?;
-        Ok(Self { workers, held: Held::default() })
+        Ok(Self { workers, addresses: Addresses::default() })
     }
 
     /// Takes the listener's address for every worker. Nothing is accepted before
     /// [`open`](Self::open): clients that connect meanwhile wait.
     pub fn bind(&self, listener: &model::Listener) -> Result<Bound, BindError> {
-        listen::bind(listener, self.workers.len(), &self.held)
+        listen::bind(listener, self.workers.len(), &self.addresses)
     }
 
     /// Lets the workers accept. A listener of the same name that is open is closed once this one

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deston::live;
-use deston::model::{self, HttpTimeouts, PoolTimeouts};
+use deston::model::{Algorithm, HttpTimeouts, L7, Layer, Listener, PoolTimeouts};
 use deston::proxy::{Drained, Proxy};
 use deston_common::sequence;
-use deston_common::server::ServerId;
 use deston_common::table::{Member, Table};
 
 use super::Peer;
+use crate::live::{listener, live_listener, live_pool_with, server};
+use crate::proxied::{ANY_PORT, NAME};
 
 /// What a lab is made of.
 #[derive(Clone, Copy, Debug)]
@@ -61,32 +62,24 @@ pub struct Lab {
 impl Setup {
     /// Starts a proxy in front of `servers`, balanced round robin.
     pub fn start(self, servers: &[SocketAddr]) -> Lab {
-        let servers: Vec<_> = (1..)
-            .zip(servers)
-            .map(|(id, &address)| {
-                let name = format!("server {id}");
-                Arc::new(live::Server::new(ServerId(id), name, address, self.max_connections))
-            })
-            .collect();
-        let pool = live::Pool::new("pool".to_owned(), view(&servers, self.pool));
-        let pool = Arc::new(pool);
-        let proxy = Proxy::start(self.workers).unwrap_or_else(|error| panic!("{error}"));
-        let listener = Arc::new(self.listener());
-        let bound = proxy.bind(&listener).unwrap_or_else(|error| panic!("{error}"));
+        let pool = self.pool(servers);
+        let proxy = Proxy::start(self.workers).expect("workers start");
+        let listener = self.listener();
+        let bound = proxy.bind(&listener).expect("the address is free");
         let address = bound.address();
-        let serving = live::Serving { listener, pool: Arc::clone(&pool) };
-        let listener = Arc::new(live::Listener::new(serving));
+        let listener = live_listener(listener, &pool);
         proxy.open(bound, Arc::clone(&listener));
+        let servers = pool.view().servers.clone();
         Lab { proxy, address, servers, pool, listener, setup: self }
     }
 
-    fn listener(&self) -> model::Listener {
-        model::Listener {
-            name: "web".to_owned(),
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            pool: "pool".to_owned(),
-            layer: model::Layer::L7(model::L7 { timeouts: self.timeouts }),
-        }
+    fn pool(&self, servers: &[SocketAddr]) -> Arc<live::Pool> {
+        let limited = |&address: &SocketAddr| server(address).max_connections(self.max_connections);
+        live_pool_with(Algorithm::RoundRobin, self.pool, servers.iter().map(limited))
+    }
+
+    fn listener(&self) -> Arc<Listener> {
+        listener(NAME, ANY_PORT, Layer::L7(L7 { timeouts: self.timeouts }))
     }
 }
 
@@ -103,22 +96,18 @@ impl Lab {
 
     /// Reloads: the listener is served by another pool, of one server.
     pub fn use_another_pool(&self, server: SocketAddr) {
-        let id = ServerId(100);
-        let server = live::Server::new(id, "other".to_owned(), server, self.setup.max_connections);
-        let view = view(&[Arc::new(server)], self.setup.pool);
-        let pool = Arc::new(live::Pool::new("other".to_owned(), view));
-        let listener = Arc::new(self.setup.listener());
+        let (listener, pool) = (self.setup.listener(), self.setup.pool(&[server]));
         self.listener.publish(live::Serving { listener, pool });
     }
 
     /// Stops, letting connections finish.
     pub async fn drain(self, deadline: Duration) -> Drained {
-        super::soon("the proxy to drain", self.proxy.drain(deadline)).await
+        crate::wait::soon(self.proxy.drain(deadline)).await
     }
 
     /// Closes the listener.
     pub fn close(&self) {
-        self.proxy.close("web");
+        self.proxy.close(NAME);
     }
 }
 
@@ -128,6 +117,6 @@ fn view(servers: &[Arc<live::Server>], timeouts: PoolTimeouts) -> live::View {
         .map(|server| Member { id: server.id(), identity: server.id().0.into(), weight: 1 })
         .collect();
     let mut table = Box::new(Table::EMPTY);
-    sequence::fill(&mut table, &members).unwrap_or_else(|error| panic!("{error:?}"));
+    sequence::fill(&mut table, &members).expect("a pool's servers make a table");
     live::View { table, servers: servers.to_vec(), timeouts }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::soon;
+use crate::wait::soon;
 
 /// A socket with what was read beyond the last message.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Peer {
 
     /// Connects.
     pub async fn connect(address: SocketAddr) -> Self {
-        let stream = soon("a connection", TcpStream::connect(address)).await;
+        let stream = soon(TcpStream::connect(address)).await;
         let stream = stream.unwrap_or_else(|error| panic!("connecting to {address}: {error}"));
         stream.set_nodelay(true).unwrap_or_else(|error| panic!("TCP_NODELAY: {error}"));
         Self::new(stream)
@@ -48,13 +48,13 @@ impl Peer {
 
     /// Sends bytes.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let sent = soon("room to send", self.stream.write_all(bytes.as_ref())).await;
+        let sent = soon(self.stream.write_all(bytes.as_ref())).await;
         sent.unwrap_or_else(|error| panic!("sending: {error}"));
     }
 
     /// Sends bytes, which may fail when the other end has gone.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        soon("room to send", self.stream.write_all(bytes.as_ref())).await
+        soon(self.stream.write_all(bytes.as_ref())).await
     }
 
     /// Sends until nobody makes room; returns how much was sent.
@@ -76,7 +76,7 @@ impl Peer {
 
     /// Ends this direction.
     pub async fn finish(&mut self) {
-        soon("a FIN", self.stream.shutdown()).await.unwrap_or_else(|error| panic!("FIN: {error}"));
+        soon(self.stream.shutdown()).await.unwrap_or_else(|error| panic!("FIN: {error}"));
     }
 
     /// Closes with a reset.
@@ -146,7 +146,7 @@ impl Peer {
     /// Reads what is left; an error if the end is a reset.
     pub async fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut rest = std::mem::take(&mut self.buffer);
-        soon("the end", self.stream.read_to_end(&mut rest)).await?;
+        soon(self.stream.read_to_end(&mut rest)).await?;
         Ok(rest)
     }
 
@@ -169,7 +169,7 @@ impl Peer {
     }
 
     async fn more(&mut self) -> usize {
-        soon("bytes", self.stream.read_buf(&mut self.buffer))
+        soon(self.stream.read_buf(&mut self.buffer))
             .await
             .unwrap_or_else(|error| panic!("reading after {:?}: {error}", self.buffer))
     }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::{Message, Peer, soon};
+use super::{Message, Peer};
+use crate::proxied::ANY_PORT;
+use crate::wait::soon;
 
 /// A server that the test plays.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub struct Server {
 impl Server {
     /// Listens on a port of the kernel's choice.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await;
+        let listener = TcpListener::bind(ANY_PORT).await;
         let listener = listener.unwrap_or_else(|error| panic!("binding: {error}"));
         let address = listener.local_addr().unwrap_or_else(|error| panic!("address: {error}"));
         Self { listener, address }
@@ -28,15 +30,10 @@ impl Server {
 
     /// The next connection.
     pub async fn accept(&self) -> Peer {
-        let accepted = soon("the proxy to connect", self.listener.accept()).await;
+        let accepted = soon(self.listener.accept()).await;
         let (stream, _) = accepted.unwrap_or_else(|error| panic!("accepting: {error}"));
         stream.set_nodelay(true).unwrap_or_else(|error| panic!("TCP_NODELAY: {error}"));
         Peer::new(stream)
-    }
-
-    /// An address where nothing listens.
-    pub async fn refusing() -> SocketAddr {
-        Self::start().await.address
     }
 
     /// Answers every request by itself.

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use socket2::SockRef;
 
+use crate::proxied::ANY_PORT;
+
 /// Counts the open connections at each accept, in the kernel's order of events: what has sent its
 /// FIN by then is no longer open.
 #[derive(Debug)]
@@ -19,7 +21,7 @@ pub struct Strict {
 impl Strict {
     /// Listens, and answers every GET with 200. It ends with the process.
     pub fn start(expected: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0");
+        let listener = TcpListener::bind(ANY_PORT);
         let listener = listener.unwrap_or_else(|error| panic!("binding: {error}"));
         let address = listener.local_addr().unwrap_or_else(|error| panic!("address: {error}"));
         let most = Arc::new(AtomicUsize::new(0));

@@ -1,0 +1,63 @@
+//! Live state for tests of this module: one pool, one listener.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deston_common::sequence;
+use deston_common::server::ServerId;
+use deston_common::table::{Member, Table};
+
+use crate::live::{self, Server, Serving, View};
+use crate::model::{
+    DatapathChoice, FlowTimeouts, Forwarding, L4, Layer, Listener, PoolTimeouts, Protocol,
+    SnatPorts,
+};
+
+/// Idle time of a UDP flow without a reply.
+pub(super) const ONE_WAY: Duration = Duration::from_secs(30);
+
+/// Idle time of a UDP flow with replies.
+pub(super) const TWO_WAY: Duration = Duration::from_secs(180);
+
+/// What a pool's choices are made from: servers in turn, each with room for 100.
+pub(super) fn view(addresses: &[SocketAddr]) -> View {
+    let ids = || (1..).map(ServerId);
+    let members: Vec<_> = ids()
+        .zip(addresses)
+        .map(|(id, _)| Member { id, identity: id.0.into(), weight: 1 })
+        .collect();
+    let mut table = Box::new(Table::EMPTY);
+    sequence::fill(&mut table, &members).unwrap();
+    let servers = ids()
+        .zip(addresses)
+        .map(|(id, &address)| Arc::new(Server::new(id, address.to_string(), address, 100)))
+        .collect();
+    let second = Duration::from_secs(1);
+    let timeouts = PoolTimeouts { connect: second, response_head: second, server_idle: second };
+    View { table, servers, timeouts }
+}
+
+/// A UDP listener whose pool has one server.
+pub(super) fn udp_listener(address: SocketAddr, server: SocketAddr) -> Arc<live::Listener> {
+    let name = "test".to_owned();
+    let layer = Layer::L4(L4 {
+        protocol: Protocol::Udp,
+        datapath: DatapathChoice::Userspace,
+        forwarding: Forwarding::Nat,
+        interfaces: Vec::new(),
+        snat_ports: SnatPorts { min: 1, max: 1 },
+        flows: FlowTimeouts {
+            tcp_syn: Duration::ZERO,
+            tcp_established: Duration::ZERO,
+            tcp_fin: Duration::ZERO,
+            tcp_rst: Duration::ZERO,
+            udp_one_way: ONE_WAY,
+            udp_two_way: TWO_WAY,
+        },
+        tunnel_idle: Duration::ZERO,
+    });
+    let listener = Arc::new(Listener { name: name.clone(), address, pool: name.clone(), layer });
+    let pool = Arc::new(live::Pool::new(name, view(&[server])));
+    Arc::new(live::Listener::new(Serving { listener, pool }))
+}
