@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -124,7 +124,9 @@ impl Streamed {
         {
             self.upstream = None;
         }
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        // Only polling the connection brings frames, so that they have nobody to wake.
+        let mut unwoken = Context::from_waker(Waker::noop());
+        let polled = Pin::new(&mut self.incoming).poll_frame(&mut unwoken);
         match &polled {
             Poll::Ready(Some(Ok(_))) if !self.incoming.is_end_stream() => {}
             Poll::Ready(Some(Ok(_)) | None) => self.end(),

@@ -88,7 +88,7 @@ fn special(name: &HeaderName) -> Option<Special> {
             "proxy-connection" => Special::ProxyConnection,
             "http2-settings" => Special::Http2Settings,
             "x-real-ip" => Special::RealIp,
-            other if other.contains('_') => Special::Underscore,
+            other if has_underscore(other) => Special::Underscore,
             _ => return None,
         },
     })
@@ -234,10 +234,15 @@ fn is_protected(name: &HeaderName) -> bool {
 /// `X-Forwarded-For` alike.
 fn remove_underscored(headers: &mut HeaderMap) {
     let names: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+        headers.keys().filter(|name| has_underscore(name.as_str())).cloned().collect();
     for name in names {
         headers.remove(name);
     }
+}
+
+/// Looks at every byte: a name is too short for a search that may stop early to pay.
+fn has_underscore(name: &str) -> bool {
+    name.bytes().fold(false, |found, byte| found | (byte == b'_'))
 }
 
 fn accepts_trailers(headers: &HeaderMap) -> bool {

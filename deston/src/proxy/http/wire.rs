@@ -117,15 +117,17 @@ impl Upstream {
     ) -> Result<Response<Incoming>, Failure> {
         self.wire.heard.set(false);
         let mut response = pin!(self.wire.sender.try_send_request(request));
+        // Only polling the wire brings the response, so that it has nobody to wake.
+        let mut unwoken = Context::from_waker(Waker::noop());
         let outcome = std::future::poll_fn(|cx| {
             let ended = self.wire.poll(cx).is_ready();
-            if let Poll::Ready(outcome) = response.as_mut().poll(cx) {
+            if let Poll::Ready(outcome) = response.as_mut().poll(&mut unwoken) {
                 return Poll::Ready(Some(outcome));
             }
             if ended {
                 // A request that hyper has not begun to write comes back when hyper is gone.
                 self.wire.connection = None;
-                return response.as_mut().poll(cx).map(Some);
+                return response.as_mut().poll(&mut unwoken).map(Some);
             }
             if clock.is_overdue() { Poll::Ready(None) } else { Poll::Pending }
         })
