@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 
 use deston::model::Algorithm;
+use deston_tests::echo_process::EchoProcess;
 use deston_tests::live::{live_pool, server};
 use deston_tests::proxied::Proxied;
-use deston_tests::server::Server;
 use deston_tests::wait::soon;
 use nix::sys::resource::{Resource, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,7 +24,8 @@ async fn echoes(address: SocketAddr) -> std::io::Result<()> {
 
 #[tokio::test]
 async fn accepting_goes_on_once_there_are_descriptors_again() {
-    let echo = Server::echo().await;
+    // In this process it would wait for descriptors that only its own answers set free.
+    let echo = EchoProcess::start(env!("CARGO_BIN_EXE_echo-server"));
     let pool = live_pool(Algorithm::RoundRobin, [server(echo.address)]);
     let proxied = Proxied::tcp(&pool);
     soon(echoes(proxied.address)).await.unwrap();

@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a specification fails by panicking")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use deston::model::Algorithm;
+use deston_tests::echo_process::EchoProcess;
 use deston_tests::live::{live_pool, server};
 use deston_tests::proxied::Proxied;
 use deston_tests::wait::PATIENCE;
@@ -15,7 +15,8 @@ const CONNECTIONS: usize = 5_000;
 
 #[test]
 fn five_thousand_connections_are_answered_at_once() {
-    let echo = EchoServer::start();
+    // In this process its descriptors would be too many.
+    let echo = EchoProcess::start(env!("CARGO_BIN_EXE_echo-server"));
     let pool = live_pool(Algorithm::RoundRobin, [server(echo.address)]);
     let proxied = Proxied::tcp(&pool);
     let before = resident_kib();
@@ -50,31 +51,4 @@ fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
-/// The echo server, whose descriptors would be too many for this process.
-struct EchoServer {
-    address: SocketAddr,
-    process: Child,
-}
-
-impl EchoServer {
-    fn start() -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_echo-server"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut address = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        Self { address: address.trim().parse().unwrap(), process }
-    }
-}
-
-impl Drop for EchoServer {
-    fn drop(&mut self) {
-        // It ends with its standard input.
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
-    }
 }

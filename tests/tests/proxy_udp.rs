@@ -5,7 +5,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use deston::model::{Algorithm, Protocol};
-use deston_tests::live::{l4, live_pool, server};
+use deston::proxy::Proxy;
+use deston_tests::live::{l4, listener, live_listener, live_pool, server};
 use deston_tests::proxied::{ANY_PORT, NAME, Proxied};
 use deston_tests::server::{Server, refusing_udp};
 use deston_tests::wait::{PATIENCE, soon, until};
@@ -87,6 +88,21 @@ async fn a_listener_on_every_address_replies_from_the_one_the_client_wrote_to() 
         assert_eq!(ask(&client, "hello").await, "hello");
         assert_eq!(ask(&client, "again").await, "again");
     }
+}
+
+#[tokio::test]
+async fn a_datagram_that_came_before_the_listener_opened_is_replied_to_from_its_address() {
+    let echo = Server::udp("").await;
+    let proxy = Proxy::start(1).unwrap();
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let listener = listener(NAME, any, l4(Protocol::Udp));
+    let bound = proxy.bind(&listener).unwrap();
+    let to = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), bound.address().port()));
+    let client = client(to).await;
+    client.send(b"early").await.unwrap();
+    let pool = live_pool(Algorithm::RoundRobin, [server(echo.address)]);
+    proxy.open(bound, live_listener(listener, &pool));
+    assert_eq!(received(&client).await, "early");
 }
 
 #[tokio::test]

@@ -4,10 +4,11 @@
 //! had is an error of start or reload and never of a worker.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Type};
 
 use crate::model::{Layer, Listener, Protocol};
@@ -191,7 +192,17 @@ fn new_socket(protocol: Protocol, address: SocketAddr) -> io::Result<socket2::So
     match protocol {
         // Connections in TIME_WAIT are no reason to refuse. For UDP this option means sharing.
         Protocol::Tcp => socket.set_reuse_address(true)?,
-        Protocol::Udp => {}
+        // Before the first datagram: one that arrives earlier does not tell the address it was sent
+        // to, which replies have to come from.
+        Protocol::Udp => match address.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
+                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+            }
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => {}
+        },
     }
     Ok(socket)
 }

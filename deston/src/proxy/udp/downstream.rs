@@ -2,7 +2,7 @@
 //!
 //! A socket bound to 0.0.0.0 or :: would let the kernel choose the source address of a reply by its
 //! route; clients drop a reply from another address than they asked. There, the address is taken
-//! from each datagram and given with each reply (IP_PKTINFO), which costs a small allocation for
+//! from each datagram (`listen` asks for it) and given with each reply (IP_PKTINFO), which costs a small allocation for
 //! each reply; a listener with an address of its own has no such cost.
 
 use std::cell::RefCell;
@@ -14,8 +14,7 @@ use std::sync::Arc;
 use nix::cmsg_space;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
-    sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg,
 };
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -54,11 +53,9 @@ impl Downstream {
     pub(super) fn new(socket: std::net::UdpSocket, taken: Arc<Taken>) -> io::Result<Self> {
         let bound = match socket.local_addr()?.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
-                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
                 To::EveryAddress { control: RefCell::new(cmsg_space!(in_pktinfo)) }
             }
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
-                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
                 To::EveryAddress { control: RefCell::new(cmsg_space!(in6_pktinfo)) }
             }
             IpAddr::V4(_) | IpAddr::V6(_) => To::OneAddress,
