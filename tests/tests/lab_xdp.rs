@@ -359,6 +359,89 @@ fn an_interface_with_another_xdp_program_is_refused_clearly() {
     assert_eq!(lab.client.within(|| visit(listener(PORT)).unwrap()), 1);
 }
 
+/// The balancer's interfaces that have an XDP program.
+fn attached(lab: &Lab) -> Vec<String> {
+    let links = lab.balancer.run(&["ip", "-oneline", "link", "show"]);
+    let with_program = links.lines().filter(|line| line.contains("prog/xdp"));
+    // "7: clients@if2: <...": the name is the second word.
+    with_program
+        .filter_map(|line| line.split([' ', '@', ':']).filter(|word| !word.is_empty()).nth(1))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A second listener on the kernel datapath, with a pool of its own.
+fn second_listener(port: u16, server: SocketAddr) -> String {
+    format!(
+        "[[listener]]\nname = \"second\"\naddress = \"{BALANCER}\"\nport = {port}\ndatapath = \"xdp\"\n\
+         pool = \"second\"\n[listener.flows]\ntcp_fin = \"100ms\"\n\
+         [[pool]]\nname = \"second\"\n\
+         [[server]]\npool = \"second\"\naddress = \"{}\"\nport = {}\n",
+        server.ip(),
+        server.port()
+    )
+}
+
+#[test]
+fn a_refused_reload_attaches_to_nothing_new() {
+    require_lab!();
+    let lab = Lab::new(2);
+    let servers =
+        [TcpServer::start(&lab.servers[0], 1, 0), TcpServer::start(&lab.servers[1], 2, 0)];
+    let first = config("", "", &[(servers[0].address(), "")]);
+    let mut deston = Deston::serving(&lab.balancer, &first);
+    assert_eq!(attached(&lab), ["clients", "server1"]);
+
+    let nowhere = second_listener(PORT + 2, SocketAddr::from(([192, 0, 2, 7], 80)));
+    let nowhere = nowhere.replace("\"second\"", "\"third\"");
+    deston.reload(&(first + &second_listener(PORT + 1, servers[1].address()) + &nowhere));
+    deston.wait_for_log("not reloaded");
+    assert_eq!(attached(&lab), ["clients", "server1"]);
+    assert_eq!(lab.client.within(|| visit(listener(PORT)).unwrap()), 1);
+}
+
+#[test]
+fn an_interface_is_let_go_once_the_last_flow_that_needs_it_has_ended() {
+    require_lab!();
+    let lab = Lab::new(2);
+    let servers =
+        [TcpServer::start(&lab.servers[0], 1, 0), TcpServer::start(&lab.servers[1], 2, 0)];
+    let first = config("", "", &[(servers[0].address(), "")]);
+    let both = first.clone() + &second_listener(PORT + 1, servers[1].address());
+    let mut deston = Deston::serving(&lab.balancer, &both);
+    assert_eq!(attached(&lab), ["clients", "server1", "server2"]);
+    let mut open = lab.client.within(|| greeted(listener(PORT + 1)));
+
+    deston.reload(&first);
+    assert!(!deston.wait_for_log("reloaded").contains("not reloaded"));
+    assert_eq!(attached(&lab), ["clients", "server1", "server2"]);
+    echo(&mut open);
+    drop(open);
+    wait_until("server2's interface is let go", || attached(&lab) == ["clients", "server1"]);
+
+    deston.reload(&first.replace("\"xdp\"", "\"userspace\""));
+    assert!(!deston.wait_for_log("reloaded").contains("not reloaded"));
+    wait_until("every interface is let go", || attached(&lab).is_empty());
+    assert_eq!(lab.client.within(|| visit(listener(PORT)).unwrap()), 1);
+}
+
+/// A connection that has been answered once.
+fn greeted(to: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect_timeout(&to, LIMIT).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(b"x").unwrap();
+    stream.read_exact(&mut [0; 2]).unwrap();
+    stream
+}
+
+/// One more exchange on a connection.
+fn echo(stream: &mut TcpStream) {
+    stream.write_all(b"still").unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"still");
+}
+
 #[test]
 fn reloads_under_load_reset_no_flow() {
     require_lab!();

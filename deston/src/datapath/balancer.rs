@@ -4,7 +4,7 @@
 //! then the listener; removal in reverse. A removed listener stays, closed, until its last flow
 //! has ended; a removed server stays in SERVERS while flows name it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -57,13 +57,15 @@ pub enum DatapathError {
 
 /// The kernel datapath of this process; dropped, it detaches.
 pub(super) struct Balancer {
-    settings: model::Kernel,
+    pub(super) settings: model::Kernel,
     pub(super) host: Host,
     pub(super) changes: Box<dyn Stream<Item = ()> + Unpin>,
     pub(super) tick: Interval,
     /// Loaded once a listener can be carried.
     kernel: Option<Kernel>,
-    attached: Vec<Attached>,
+    pub(super) attached: Vec<Attached>,
+    /// What was made ready since the last reload was settled.
+    pub(super) planned: Vec<(ListenerKey, Plan)>,
     /// Pool names by index; a free index has none.
     pools: Vec<Option<String>>,
     pub(super) servers: BTreeMap<ServerId, Known>,
@@ -75,6 +77,8 @@ pub(super) struct Known {
     pub(super) name: String,
     pub(super) address: SocketAddr,
     pub(super) entry: ServerEntry,
+    /// Interfaces by which it is or was reached: flows may still use the older ones.
+    pub(super) interfaces: BTreeSet<u32>,
 }
 
 /// A listener in the kernel; closed while it only finishes flows.
@@ -82,6 +86,8 @@ pub(super) struct Known {
 pub(super) struct Open {
     pub(super) key: ListenerKey,
     pub(super) entry: ListenerEntry,
+    /// Interfaces that clients' packets come in by.
+    pub(super) interfaces: BTreeSet<u32>,
 }
 
 /// What the kernel has counted.
@@ -106,6 +112,7 @@ impl Balancer {
             tick,
             kernel: None,
             attached: Vec::new(),
+            planned: Vec::new(),
             pools: Vec::new(),
             servers: BTreeMap::new(),
             listeners: Vec::new(),
@@ -122,34 +129,7 @@ impl Balancer {
         let l4 = l4(listener)?;
         let mode = self.settings.xdp_mode;
         let plan = plan::plan(&self.host, listener, l4, servers, asked, mode).await?;
-        if self.kernel.is_none() {
-            self.kernel = Some(Kernel::load(self.settings.flows)?);
-        }
-        self.attach(&plan)
-    }
-
-    /// On an error, what this call attached is detached.
-    fn attach(&mut self, plan: &Plan) -> Result<(), DatapathError> {
-        let Some(kernel) = &mut self.kernel else { return Ok(()) };
-        let before = self.attached.len();
-        for interface in plan.interfaces() {
-            if self.attached.iter().any(|attached| attached.interface() == interface) {
-                continue;
-            }
-            match kernel.attach(interface, self.settings.xdp_mode) {
-                Ok(attached) => {
-                    tracing::debug!(interface, "attached");
-                    self.attached.push(attached);
-                }
-                Err(error) => {
-                    for attached in self.attached.split_off(before) {
-                        kernel.detach(attached)?;
-                    }
-                    return Err(error.into());
-                }
-            }
-        }
-        Ok(())
+        self.attach(key(listener, l4)?, plan)
     }
 
     pub(super) async fn put_server(
@@ -161,20 +141,28 @@ impl Balancer {
         let IpAddr::V4(address) = server.address.ip() else {
             return Err(Reason::NotIpv4(server.address.ip()).into());
         };
-        let known = self.servers.get(&id);
-        let is_new = known.is_none_or(|known| known.address != server.address);
+        let known = self.servers.get(&id).filter(|known| known.address == server.address);
         let entry = ServerEntry {
             address: address.into(),
             port: Be16::from_host(server.address.port()),
             state: state as u8,
             max_connections: server.max_connections.get(),
-            ..known.filter(|_| !is_new).map(|known| known.entry).unwrap_or_default()
+            ..known.map(|known| known.entry).unwrap_or_default()
         };
-        if is_new && let Route::Out(path) = self.host.route(address).await? {
+        let interfaces = known.map(|known| known.interfaces.clone());
+        if interfaces.is_none()
+            && let Route::Out(path) = self.host.route(address).await?
+        {
             self.host.keep_resolved(&path).await?;
         }
-        let mut known = Known { name: server.name.clone(), address: server.address, entry };
+        let mut known = Known {
+            name: server.name.clone(),
+            address: server.address,
+            entry,
+            interfaces: interfaces.unwrap_or_default(),
+        };
         known.entry = self.with_path(&known).await?;
+        known.interfaces.insert(known.entry.ifindex);
         self.kernel()?.put_server(id, &known.entry)?;
         self.servers.insert(id, known);
         Ok(())
@@ -225,8 +213,16 @@ impl Balancer {
             ..ListenerEntry::default()
         };
         self.kernel()?.put_listener(&key, &entry)?;
+        let planned = self.planned.iter().rev().find(|(planned, _)| *planned == key);
+        let interfaces = match planned {
+            Some((_, plan)) => plan.clients().map(|link| link.index).collect(),
+            None => {
+                let open = self.listeners.iter().find(|open| open.key == key);
+                open.map(|open| open.interfaces.clone()).unwrap_or_default()
+            }
+        };
         self.listeners.retain(|open| open.key != key);
-        self.listeners.push(Open { key, entry });
+        self.listeners.push(Open { key, entry, interfaces });
         Ok(())
     }
 

@@ -46,6 +46,7 @@ enum Command {
     ForgetPool(String),
     Open(Box<Listener>),
     Close(Box<Listener>),
+    Settle,
     Drain(Duration),
     Report,
 }
@@ -63,7 +64,8 @@ impl Datapath {
     }
 
     /// Whether the kernel can carry a layer 4 listener. If so, the programs are loaded and attached
-    /// to its interfaces, which changes nothing for any packet until a listener is opened.
+    /// to its interfaces, which changes nothing for any packet until a listener is opened. They
+    /// stay attached until [`settle`](Self::settle), or for as long as a listener needs them.
     pub fn carry(
         &mut self,
         listener: &Listener,
@@ -121,6 +123,12 @@ impl Datapath {
     /// Closes a listener: it gets no new flow, and its old ones go on.
     pub fn close(&mut self, listener: &Listener) -> Result<(), DatapathError> {
         self.tell(Command::Close(Box::new(listener.clone())))
+    }
+
+    /// Ends the preparations of [`carry`](Self::carry), applied or not: interfaces that nothing needs
+    /// are detached.
+    pub fn settle(&mut self) -> Result<(), DatapathError> {
+        self.ask(Command::Settle).map(drop)
     }
 
     /// Closes every listener and waits until no TCP flow is open, at most for `deadline`; returns
@@ -233,6 +241,7 @@ async fn obey(balancer: &mut Balancer, command: Command) -> Result<Answer, Datap
         Command::ForgetPool(pool) => balancer.forget_pool(&pool),
         Command::Open(listener) => balancer.open(&listener)?,
         Command::Close(listener) => balancer.close(&listener)?,
+        Command::Settle => balancer.settle()?,
         Command::Drain(deadline) => return Ok(Answer::Flows(balancer.drain(deadline).await?)),
         Command::Report => return Ok(Answer::Report(balancer.report()?)),
     }

@@ -7,6 +7,7 @@ mod balancer;
 mod expiry;
 mod handle;
 mod host;
+mod interfaces;
 mod kernel;
 mod plan;
 mod run;

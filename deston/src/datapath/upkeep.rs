@@ -1,11 +1,12 @@
 //! What the kernel programs cannot do themselves: next hops that move, flows that fall silent,
 //! listeners that have finished.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use deston_common::listener::ListenerKey;
-use deston_common::server::ServerEntry;
+use deston_common::server::{ServerEntry, ServerState};
 use futures_util::{FutureExt as _, StreamExt as _};
 use nix::time::{ClockId, clock_gettime};
 
@@ -46,6 +47,7 @@ impl Balancer {
                     let reachable = entry.reachable == 1;
                     tracing::info!(server = known.name, reachable, "next hop changed");
                 }
+                known.interfaces.insert(entry.ifindex);
                 known.entry = entry;
             }
         }
@@ -84,18 +86,19 @@ impl Balancer {
 
         let closed: Vec<ListenerKey> =
             listeners.iter().filter(|open| open.entry.open == 0).map(|open| open.key).collect();
-        if closed.is_empty() {
-            return Ok(());
+        let draining = |known: &Known| known.entry.state == ServerState::Draining as u8;
+        if closed.is_empty() && !self.servers.values().any(draining) {
+            return self.detach_unneeded(|_| true);
         }
-        let busy: Vec<ListenerKey> = kernel
-            .flows()
-            .map(|flow| listener_of(&flow))
-            .filter(|key| closed.contains(key))
-            .collect();
-        for key in closed.iter().filter(|key| !busy.contains(key)) {
-            kernel.remove_listener(key)?;
+        let (mut busy, mut serving) = (HashSet::new(), HashSet::new());
+        for flow in self.kernel()?.flows() {
+            busy.insert(listener_of(&flow));
+            serving.insert(flow.server);
+        }
+        for key in closed.iter().filter(|key| !busy.contains(*key)) {
+            self.kernel()?.remove_listener(key)?;
         }
         self.listeners.retain(|open| open.entry.open == 1 || busy.contains(&open.key));
-        Ok(())
+        self.detach_unneeded(|server| serving.contains(&server))
     }
 }

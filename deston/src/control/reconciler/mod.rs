@@ -178,9 +178,11 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
 
     fn become_model(&mut self, new: Model) -> Result<(Summary, Vec<KernelError>), Refused> {
         let changes = diff(&self.model, &new);
-        let mut prepared = self.prepare(&changes, &new)?;
+        let prepared = self.prepare(&changes, &new);
+        let mut prepared = prepared.inspect_err(|_| self.kernel.settle())?;
         let summary = Summary::of(&changes);
         let errors = self.apply(changes, &mut prepared);
+        self.kernel.settle();
         // What needs a restart keeps its running value, so that every reload warns of it.
         self.model = Model {
             runtime: model::Runtime { workers: self.model.runtime.workers, ..new.runtime },
