@@ -215,16 +215,24 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         if failures.is_empty() { Ok(prepared) } else { Err(Refused { failures }) }
     }
 
-    /// Makes the kernel ready for the new servers of listeners that it carries already.
+    /// Makes the kernel ready for servers that are new to listeners that it carries already. What
+    /// it carries is not planned again: whatever befell it since, this reload is not the cause.
     fn prepare_kernel(&mut self, new: &Model) -> Vec<NoCarrier> {
         let mut failures = Vec::new();
         for listener in &new.listeners {
-            let running = self.listeners.get(&listener.name);
-            let carried = running.is_some_and(|running| {
+            let Some(running) = self.listeners.get(&listener.name).filter(|running| {
                 running.carrier == Carrier::Kernel && model::is_same(&running.model, listener)
-            });
-            if let Some(pool) = new.pool(&listener.pool).filter(|_| carried) {
-                failures.extend(carrier::insist(listener, pool, &mut self.kernel).err());
+            }) else {
+                continue;
+            };
+            let had = self.model.pool(&running.model.pool);
+            let has = |server: &model::Server| {
+                had.is_some_and(|pool| pool.servers.iter().any(|had| had.address == server.address))
+            };
+            let pool = new.pool(&listener.pool).map_or(&[][..], |pool| &pool.servers);
+            let added: Vec<_> = pool.iter().filter(|server| !has(server)).cloned().collect();
+            if !added.is_empty() {
+                failures.extend(carrier::insist(listener, &added, &mut self.kernel).err());
             }
         }
         failures
