@@ -19,7 +19,7 @@ use deston_common::table::Table;
 use futures_util::Stream;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-use super::host::{Host, HostError, Route};
+use super::host::{Host, HostError};
 use super::kernel::{AttachError, Attached, Kernel, KernelError};
 use super::plan::{self, Asked, Plan, Reason};
 use crate::model::{self, L4, Layer, Listener, Protocol};
@@ -64,6 +64,8 @@ pub(super) struct Balancer {
     /// Loaded once a listener can be carried.
     kernel: Option<Kernel>,
     pub(super) attached: Vec<Attached>,
+    /// Interfaces that took no program when traffic moved to them, until the next reload.
+    pub(super) refused: BTreeSet<u32>,
     /// What was made ready since the last reload was settled.
     pub(super) planned: Vec<(ListenerKey, Plan)>,
     /// Pool names by index; a free index has none.
@@ -86,7 +88,9 @@ pub(super) struct Known {
 pub(super) struct Open {
     pub(super) key: ListenerKey,
     pub(super) entry: ListenerEntry,
-    /// Interfaces that clients' packets come in by.
+    /// Interfaces that clients' packets come in by, by name.
+    pub(super) names: BTreeSet<String>,
+    /// And by index: those that the names have or had, for flows may still use the older ones.
     pub(super) interfaces: BTreeSet<u32>,
 }
 
@@ -112,6 +116,7 @@ impl Balancer {
             tick,
             kernel: None,
             attached: Vec::new(),
+            refused: BTreeSet::new(),
             planned: Vec::new(),
             pools: Vec::new(),
             servers: BTreeMap::new(),
@@ -150,18 +155,18 @@ impl Balancer {
             ..known.map(|known| known.entry).unwrap_or_default()
         };
         let interfaces = known.map(|known| known.interfaces.clone());
-        if interfaces.is_none()
-            && let Route::Out(path) = self.host.route(address).await?
-        {
-            self.host.keep_resolved(&path).await?;
-        }
+        let is_new = interfaces.is_none();
         let mut known = Known {
             name: server.name.clone(),
             address: server.address,
             entry,
             interfaces: interfaces.unwrap_or_default(),
         };
-        known.entry = self.with_path(&known).await?;
+        let path = self.path_to(&known).await?;
+        if let Some(path) = path.as_ref().filter(|_| is_new) {
+            self.host.keep_resolved(path).await?;
+        }
+        known.entry = self.entry_by(&known, path.as_ref()).await?;
         known.interfaces.insert(known.entry.ifindex);
         self.kernel()?.put_server(id, &known.entry)?;
         self.servers.insert(id, known);
@@ -213,16 +218,17 @@ impl Balancer {
             ..ListenerEntry::default()
         };
         self.kernel()?.put_listener(&key, &entry)?;
+        let known = self.listeners.iter().find(|open| open.key == key);
         let planned = self.planned.iter().rev().find(|(planned, _)| *planned == key);
-        let interfaces = match planned {
-            Some((_, plan)) => plan.clients().map(|link| link.index).collect(),
-            None => {
-                let open = self.listeners.iter().find(|open| open.key == key);
-                open.map(|open| open.interfaces.clone()).unwrap_or_default()
+        let (names, interfaces) = match (planned, known) {
+            (Some((_, plan)), _) => {
+                plan.clients().map(|link| (link.name.clone(), link.index)).unzip()
             }
+            (None, Some(open)) => (open.names.clone(), open.interfaces.clone()),
+            (None, None) => Default::default(),
         };
         self.listeners.retain(|open| open.key != key);
-        self.listeners.push(Open { key, entry, interfaces });
+        self.listeners.push(Open { key, entry, names, interfaces });
         Ok(())
     }
 

@@ -153,7 +153,8 @@ impl Host {
         first_link(request.execute(), name).await
     }
 
-    async fn link(&self, index: u32) -> Result<Option<Link>, HostError> {
+    /// The interface of an index.
+    pub(super) async fn link(&self, index: u32) -> Result<Option<Link>, HostError> {
         first_link(self.handle.link().get().match_index(index).execute(), index).await
     }
 

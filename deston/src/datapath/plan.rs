@@ -120,7 +120,8 @@ pub(super) async fn plan(
     Ok(plan)
 }
 
-fn check_link(link: &Link, asked: Asked, mode: XdpMode) -> Result<(), Reason> {
+/// Whether the program can be of use on an interface.
+pub(super) fn check_link(link: &Link, asked: Asked, mode: XdpMode) -> Result<(), Reason> {
     if link.is_loopback || link.mac == deston_common::net::Mac::default() {
         return Err(Reason::NotEthernet(link.name.clone()));
     }

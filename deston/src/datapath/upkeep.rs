@@ -1,7 +1,7 @@
 //! What the kernel programs cannot do themselves: next hops that move, flows that fall silent,
 //! listeners that have finished.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::balancer::{Balancer, DatapathError, Known};
 use super::expiry::listener_of;
-use super::host::Route;
+use super::host::{Path, Route};
 
 impl Balancer {
     /// Waits until there is upkeep to do. Cancel safe.
@@ -32,10 +32,17 @@ impl Balancer {
         if self.listeners.is_empty() { Ok(()) } else { self.expire() }
     }
 
+    /// Follows routes, neighbours and interfaces.
     async fn refresh_paths(&mut self) -> Result<(), DatapathError> {
-        let mut changed = Vec::new();
+        let mut paths = BTreeMap::new();
         for (id, known) in &self.servers {
-            let entry = self.with_path(known).await?;
+            paths.insert(*id, self.path_to(known).await?);
+        }
+        self.follow_interfaces(paths.values().flatten().map(|path| &path.link)).await?;
+        let mut changed = Vec::new();
+        for (id, path) in &paths {
+            let Some(known) = self.servers.get(id) else { continue };
+            let entry = self.entry_by(known, path.as_ref()).await?;
             if entry != known.entry {
                 changed.push((*id, entry));
             }
@@ -54,23 +61,35 @@ impl Balancer {
         Ok(())
     }
 
-    /// The entry of a server with the way to it as it is at the moment. What is not known any more
-    /// stays as it was, so that flows go on; new flows wait until it is known again.
-    pub(super) async fn with_path(&self, known: &Known) -> Result<ServerEntry, DatapathError> {
+    /// The way to a server at the moment, if it leads out of the host.
+    pub(super) async fn path_to(&self, known: &Known) -> Result<Option<Path>, DatapathError> {
+        let IpAddr::V4(address) = known.address.ip() else { return Ok(None) };
+        match self.host.route(address).await? {
+            Route::Out(path) => Ok(Some(path)),
+            Route::Local | Route::Unreachable => Ok(None),
+        }
+    }
+
+    /// The entry of a server that is reached by `path`. What is not known any more stays as it was,
+    /// so that flows go on; new flows wait until it is known again. By an interface without our
+    /// program no reply would be translated, so it is no way for new flows.
+    pub(super) async fn entry_by(
+        &self,
+        known: &Known,
+        path: Option<&Path>,
+    ) -> Result<ServerEntry, DatapathError> {
         let mut entry = known.entry;
         entry.reachable = 0;
-        let IpAddr::V4(address) = known.address.ip() else { return Ok(entry) };
-        if let Route::Out(path) = self.host.route(address).await? {
-            entry.ifindex = path.link.index;
-            entry.source_mac = path.link.mac;
-            entry.snat_address = path.source.into();
-            match path.next_hop_mac {
-                Some(mac) => {
-                    entry.next_hop_mac = mac;
-                    entry.reachable = 1;
-                }
-                None => self.host.keep_resolved(&path).await?,
+        let Some(path) = path else { return Ok(entry) };
+        entry.ifindex = path.link.index;
+        entry.source_mac = path.link.mac;
+        entry.snat_address = path.source.into();
+        match path.next_hop_mac {
+            Some(mac) => {
+                entry.next_hop_mac = mac;
+                entry.reachable = u8::from(self.is_attached(entry.ifindex));
             }
+            None => self.host.keep_resolved(path).await?,
         }
         Ok(entry)
     }
