@@ -528,6 +528,72 @@ fn a_server_behind_an_interface_that_takes_no_program_gets_no_new_connection() {
     assert_eq!(answers.iter().filter(|n| **n == 1).count(), 2);
 }
 
+#[test]
+fn a_port_of_another_process_is_not_taken() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let tcp = config("", NO_HEALTH, &[(server.address(), "")]);
+    let udp = config("protocol = \"udp\"", NO_HEALTH, &[(server.address(), "")]);
+    let refused = |config: &str| {
+        let mut deston = Deston::start(&lab.balancer, config);
+        assert_eq!(deston.wait().code(), Some(1));
+        let log = deston.rest_of_log();
+        assert!(log.contains("is in use by another process"), "{log}");
+    };
+    let other = lab.balancer.within(|| TcpListener::bind(("0.0.0.0", PORT)).unwrap());
+    refused(&tcp);
+    drop(other);
+    let other = lab.balancer.within(|| UdpSocket::bind(("0.0.0.0", PORT)).unwrap());
+    refused(&udp);
+    drop(other);
+
+    let deston = Deston::serving(&lab.balancer, &tcp);
+    let bound = lab.balancer.within(|| TcpListener::bind((BALANCER, PORT)).is_ok());
+    assert!(!bound, "nobody else gets the port while the listener is open");
+    drop(deston);
+    let deston = Deston::serving(&lab.balancer, &udp);
+    assert!(lab.balancer.within(|| UdpSocket::bind((BALANCER, PORT)).is_err()));
+    drop(deston);
+}
+
+#[test]
+fn a_listener_moves_between_the_datapaths_by_a_reload() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let datagrams = UdpServer::start(&lab.servers[0], 1, server.address().port());
+    assert_eq!(datagrams.address(), server.address());
+    for keys in ["", "protocol = \"udp\""] {
+        let visited = |lab: &Lab| match keys {
+            "" => visit_soon(lab),
+            _ => lab.client.within(|| asked(listener(PORT))),
+        };
+        let xdp = config(keys, NO_HEALTH, &[(server.address(), "")]);
+        let userspace = xdp.replace("\"xdp\"", "\"userspace\"");
+        let mut deston = Deston::serving(&lab.balancer, &userspace);
+        assert_eq!(visited(&lab), 1);
+        for config in [&xdp, &userspace, &xdp] {
+            deston.reload(config);
+            let line = deston.wait_for_log("reloaded");
+            assert!(!line.contains("not reloaded"), "{line}");
+            assert_eq!(visited(&lab), 1);
+        }
+    }
+}
+
+/// Sends datagrams until one is answered, and returns who answers.
+fn asked(to: SocketAddr) -> u8 {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    socket.connect(to).unwrap();
+    let mut answer = [0; 16];
+    wait_until("a datagram is answered", || {
+        socket.send(b"x").is_ok() && socket.recv(&mut answer).is_ok()
+    });
+    answer[0]
+}
+
 /// A connection that has been answered once.
 fn greeted(to: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect_timeout(&to, LIMIT).unwrap();

@@ -139,3 +139,11 @@ fn an_unroutable_server_stands_only_against_its_own_addition() {
     let refused = lab.reconciler.reload(model(&text("k", &[1, 4]))).unwrap_err().to_string();
     assert!(refused.contains("no route"), "{refused}");
 }
+
+#[test]
+fn a_port_in_use_is_not_taken_from_its_owner() {
+    let (lab, journal) = start_beside(&text("k", &[1]), &[80]);
+    let refused = lab.err().unwrap().to_string();
+    assert!(refused.contains("in use by another process"), "{refused}");
+    assert_eq!(journal.read(), [""; 0]);
+}

@@ -39,6 +39,15 @@ struct Paper {
 
 impl Dataplane for Paper {
     type Bound = SocketAddr;
+    type Held = ();
+
+    fn hold(&self, listener: &model::Listener, _: Beside) -> Result<Option<()>, BindError> {
+        let (name, address) = (listener.name.clone(), listener.address);
+        if self.in_use.borrow().contains(&address.port()) {
+            return Err(BindError::InUse { name, address, protocol: "tcp" });
+        }
+        Ok(Some(()))
+    }
 
     fn bind(&self, listener: &model::Listener) -> Result<SocketAddr, BindError> {
         let (name, address) = (listener.name.clone(), listener.address);
