@@ -13,7 +13,7 @@ use crate::{atomic, maps};
 /// Chooses a server and claims one of its slots.
 #[inline(always)]
 pub(crate) fn server(listener: &ListenerEntry, key: &FlowKey) -> Result<ServerId, Outcome> {
-    let Some(table) = maps::POOL_TABLES.get_value(listener.pool, &0) else {
+    let Some(table) = maps::table(listener.pool) else {
         return Err(Outcome::NoServer);
     };
     let Some(start) = enter(table, listener.pool, key) else { return Err(Outcome::NoServer) };
