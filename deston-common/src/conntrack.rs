@@ -37,15 +37,19 @@ impl State {
     pub const FIN_FORWARD: u64 = 4;
     /// The server has closed its side.
     pub const FIN_REPLY: u64 = 8;
-    /// Either side has aborted.
+    /// Either side has sent a reset.
     pub const RESET: u64 = 16;
+    /// The server's socket is gone by a reset: the server sent it, or has surely taken it.
+    pub const ABORTED: u64 = 64;
+    /// The entry is being removed, by whoever set this bit and found it unset.
+    pub const ENDED: u64 = 128;
     /// The flow no longer counts against its server's `max_connections`. Whoever sets this bit, and
     /// found it unset, takes the flow off the count: once, whatever races.
     pub const RELEASED: u64 = 32;
 
-    /// The bits a packet adds.
+    /// The bits a packet adds. `taken`: a reset in it is sure to be taken by its receiver.
     #[inline(always)]
-    pub const fn news(self, protocol: u8, direction: Direction, flags: u8) -> u64 {
+    pub const fn news(self, protocol: u8, direction: Direction, flags: u8, taken: bool) -> u64 {
         if protocol != TCP {
             return match direction {
                 Direction::Forward => 0,
@@ -55,6 +59,9 @@ impl State {
         let mut bits = 0;
         if flags & tcp::RST != 0 {
             bits |= Self::RESET;
+            if taken || matches!(direction, Direction::Reply) {
+                bits |= Self::ABORTED;
+            }
         }
         match direction {
             Direction::Forward => {
@@ -77,11 +84,20 @@ impl State {
         bits & !self.0
     }
 
-    /// Whether the server's socket is closed, so that the flow need not count any more.
+    /// Whether the server's socket is closed, so that the flow need not count any more and its
+    /// tuple may be used again. A reset that the client only claims is not enough: a server ignores
+    /// one that does not fit (RFC 5961, section 3), and its connection goes on.
     #[inline(always)]
     pub const fn is_closed(self) -> bool {
         let both = Self::FIN_FORWARD | Self::FIN_REPLY;
-        self.0 & both == both || self.0 & Self::RESET != 0
+        self.0 & both == both || self.0 & Self::ABORTED != 0
+    }
+
+    /// Whether a packet of the server shows that the flow is alive. Before the handshake is done it
+    /// does not: a server repeats its answer to a client that never was.
+    #[inline(always)]
+    pub const fn is_kept_by_replies(self, protocol: u8) -> bool {
+        protocol != TCP || self.0 & Self::ESTABLISHED != 0
     }
 
     /// Idle time after which the flow is over, in nanoseconds.

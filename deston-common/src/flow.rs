@@ -68,8 +68,8 @@ pub struct FlowEntry {
     pub server: ServerId,
     /// Zero.
     pub pad: u16,
-    /// Zero.
-    pub pad2: u32,
+    /// TCP: the sequence number after the last byte that the client has sent.
+    pub next_seq: u32,
 }
 plain_bytes!(FlowEntry, 56);
 
@@ -89,8 +89,12 @@ pub struct ReplyEntry {
     pub source_mac: Mac,
     /// Ethernet address the client's packets came from: the next hop of replies.
     pub next_hop_mac: Mac,
+    /// TCP: the last acknowledgement number that the server has sent.
+    pub last_ack: u32,
+    /// Zero.
+    pub pad: u32,
 }
-plain_bytes!(ReplyEntry, 56);
+plain_bytes!(ReplyEntry, 64);
 
 /// What `expire` is asked: end the flow under `key` if it has stood still since it was looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -26,7 +26,8 @@ pub enum Outcome {
     SnatExhausted = 9,
     /// Dropped: the flow table is full.
     FlowsFull = 10,
-    /// Dropped: a TCP packet of no known flow that does not open one.
+    /// Passed: a TCP packet to a listener, of no known flow, that does not open one. It may be of a
+    /// connection that the host's own stack has; if not, the stack answers with a reset.
     NoFlow = 11,
     /// Dropped: the time to live ran out.
     TtlExpired = 12,

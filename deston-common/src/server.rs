@@ -55,14 +55,14 @@ impl ServerEntry {
 }
 
 /// Value of the map LOADS: flows of a server, counted by the kernel alone.
-///
-/// Both counts only grow, so that a reader can never see a flow twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Load {
-    /// Flows claimed so far.
+    /// Flows that count against `max_connections`, and for a moment those that are being refused.
+    pub in_use: u64,
+    /// Flow entries that name the server; closed ones stay for a while.
+    pub entries: u64,
+    /// Flows there ever were.
     pub opened: u64,
-    /// Flows released so far.
-    pub closed: u64,
 }
-plain_bytes!(Load, 16);
+plain_bytes!(Load, 24);

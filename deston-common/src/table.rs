@@ -1,5 +1,7 @@
 //! Selection tables: every algorithm is an index into one.
 
+use core::mem::size_of;
+
 use crate::hash::Seed;
 use crate::limits::{MAX_POOL_SERVERS, TABLE_ROOM};
 use crate::plain_bytes;
@@ -38,6 +40,11 @@ pub struct Table {
     pub slots: [ServerId; TABLE_ROOM],
 }
 plain_bytes!(Table, 33_312);
+
+/// A table as the kernel's map holds it. Up to Linux 6.1 an inner map that is described as a struct
+/// cannot be replaced by one that is not described at all (`bpf_map_meta_equal` compares
+/// `timer_off`), and the process creates maps without a description; an array is the same to both.
+pub type TableWords = [u64; size_of::<Table>() / 8];
 
 impl Table {
     /// A table without servers.

@@ -18,7 +18,7 @@ const TIMEOUTS: FlowTimeouts = FlowTimeouts {
 /// The state after packets, as the datapath keeps it.
 fn after(protocol: u8, packets: &[(Direction, u8)]) -> State {
     packets.iter().fold(State::default(), |state, (direction, flags)| {
-        State(state.0 | state.news(protocol, *direction, *flags))
+        State(state.0 | state.news(protocol, *direction, *flags, true))
     })
 }
 
@@ -44,12 +44,15 @@ fn every_phase_has_its_timeout() {
 }
 
 #[test]
-fn only_both_fins_or_a_reset_close_a_flow() {
+fn only_both_fins_or_a_reset_that_is_taken_close_a_flow() {
     assert!(!after(TCP, &[(Forward, SYN), (Forward, FIN | ACK)]).is_closed());
     assert!(!after(TCP, &[(Forward, SYN), (Reply, FIN | ACK)]).is_closed());
     assert!(after(TCP, &[(Forward, FIN | ACK), (Reply, FIN | ACK)]).is_closed());
     assert!(after(TCP, &[(Forward, RST)]).is_closed());
     assert!(after(TCP, &[(Reply, RST)]).is_closed());
+    let claimed = State(State::default().news(TCP, Forward, RST, false));
+    assert!(!claimed.is_closed());
+    assert_eq!(claimed.timeout_ns(TCP, &TIMEOUTS), 4);
 }
 
 #[test]
@@ -63,7 +66,7 @@ fn an_ack_establishes_only_what_the_server_has_answered() {
 #[test]
 fn what_is_known_is_no_news() {
     let state = State(State::REPLIED | State::ESTABLISHED | State::FIN_FORWARD);
-    assert_eq!(state.news(TCP, Forward, FIN | ACK), 0);
-    assert_eq!(state.news(TCP, Reply, ACK), 0);
-    assert_eq!(state.news(TCP, Reply, FIN | ACK), State::FIN_REPLY);
+    assert_eq!(state.news(TCP, Forward, FIN | ACK, false), 0);
+    assert_eq!(state.news(TCP, Reply, ACK, true), 0);
+    assert_eq!(state.news(TCP, Reply, FIN | ACK, true), State::FIN_REPLY);
 }

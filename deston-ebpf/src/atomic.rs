@@ -16,6 +16,16 @@ pub(crate) unsafe fn fetch_add(value: *mut u64, more: u64) -> u64 {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(value, more) }
 }
 
+/// Subtracts and returns the value before.
+///
+/// # Safety
+/// `value` points into a live map value.
+#[inline(always)]
+pub(crate) unsafe fn fetch_sub(value: *mut u64, less: u64) -> u64 {
+    // SAFETY: the caller's.
+    unsafe { fetch_add(value, less.wrapping_neg()) }
+}
+
 /// Sets bits and returns the value before.
 ///
 /// # Safety

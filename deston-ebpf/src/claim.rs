@@ -12,7 +12,7 @@ use deston_common::server::{ServerEntry, ServerId};
 
 use crate::parse::Parsed;
 use crate::rewrite::Hop;
-use crate::{conntrack, maps};
+use crate::{conntrack, maps, select};
 
 const EEXIST: i32 = -17;
 
@@ -39,6 +39,8 @@ pub(crate) fn port(
         ifindex: client.ifindex,
         source_mac: client.source_mac,
         next_hop_mac: client.next_hop_mac,
+        last_ack: 0,
+        pad: 0,
     };
     let mut claimed = Err(Outcome::SnatExhausted);
     let ports = Ports::new(parsed, listener);
@@ -67,10 +69,13 @@ pub(crate) fn port(
         last_seen_ns: conntrack::now(),
         server: id,
         pad: 0,
-        pad2: 0,
+        next_seq: parsed.next_seq(),
     };
     match maps::FLOWS.insert(parsed.key, flow, u64::from(BPF_NOEXIST)) {
-        Ok(()) => Ok(reply),
+        Ok(()) => {
+            select::record(id);
+            Ok(reply)
+        }
         Err(error) => {
             let _ = maps::REPLIES.remove(reply);
             Err(if error == EEXIST { Outcome::Raced } else { Outcome::FlowsFull })

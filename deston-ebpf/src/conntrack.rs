@@ -20,6 +20,9 @@ pub(crate) fn find(parsed: &Parsed, listener: &ListenerEntry) -> Option<(ServerI
     // SAFETY: `flow` points into a live map value; elements are recycled but never unmapped.
     let (state, seen, server, reply) =
         unsafe { (State((*flow).state), (*flow).last_seen_ns, (*flow).server, (*flow).reply) };
+    if state.0 & State::ENDED != 0 {
+        return None;
+    }
     let now = now();
     let protocol = parsed.key.protocol;
 
@@ -28,7 +31,9 @@ pub(crate) fn find(parsed: &Parsed, listener: &ListenerEntry) -> Option<(ServerI
         true
     } else {
         let timeout = state.timeout_ns(protocol, &listener.timeouts);
-        now.saturating_sub(seen) > timeout && now.saturating_sub(reply_seen(&reply)) > timeout
+        now.saturating_sub(seen) > timeout
+            && (!state.is_kept_by_replies(protocol)
+                || now.saturating_sub(reply_seen(&reply)) > timeout)
     };
     if over {
         end(&parsed.key, flow);
@@ -37,8 +42,24 @@ pub(crate) fn find(parsed: &Parsed, listener: &ListenerEntry) -> Option<(ServerI
 
     // SAFETY: as above. Time only moves on, so a racing write loses nothing that matters.
     unsafe { (*flow).last_seen_ns = now };
-    note(flow, state, state.news(protocol, Direction::Forward, parsed.flags));
+    let taken = protocol == TCP && follow(parsed, flow, &reply);
+    note(flow, state, state.news(protocol, Direction::Forward, parsed.flags, taken));
     Some((server, reply))
+}
+
+/// Follows the client's sequence numbers. Whether the server takes a reset in this packet for sure:
+/// its number is the next one, and the server has acknowledged all before it, so that nothing can
+/// be on the way that moves the server's window (RFC 5961, section 3.2).
+#[inline(always)]
+fn follow(parsed: &Parsed, flow: *mut FlowEntry, reply: &FlowKey) -> bool {
+    // SAFETY: as in `find`.
+    let next = unsafe { (*flow).next_seq };
+    let end = parsed.next_seq();
+    if (end.wrapping_sub(next) as i32) > 0 {
+        // SAFETY: as in `find`.
+        unsafe { (*flow).next_seq = end };
+    }
+    parsed.flags & tcp::RST != 0 && parsed.seq == next && last_ack(reply) == Some(next)
 }
 
 /// Notes what a server's packet tells about its flow.
@@ -47,19 +68,29 @@ pub(crate) fn note_reply(key: &FlowKey, flags: u8) {
     if let Some(flow) = flow(key) {
         // SAFETY: as in `find`.
         let state = unsafe { State((*flow).state) };
-        note(flow, state, state.news(key.protocol, Direction::Reply, flags));
+        note(flow, state, state.news(key.protocol, Direction::Reply, flags, true));
     }
 }
 
-/// Ends a flow: takes it off its server's count if nobody has, and forgets both directions.
+/// Ends a flow: takes it off its server's counts and forgets both directions. Of several that try
+/// at once, one does it, and nobody can open the tuple anew before that is done: so nothing here
+/// meets a flow's successor.
 #[inline(always)]
 pub(crate) fn end(key: &FlowKey, flow: *mut FlowEntry) {
     // SAFETY: as in `find`.
     let (reply, server) = unsafe { ((*flow).reply, (*flow).server) };
-    release(flow, server);
-    // Either may be gone by a race with another processor, which then has done the same.
+    // SAFETY: as in `find`.
+    let before =
+        unsafe { atomic::fetch_or(&raw mut (*flow).state, State::ENDED | State::RELEASED) };
+    if before & State::ENDED != 0 {
+        return;
+    }
+    if before & State::RELEASED == 0 {
+        select::release(server);
+    }
     let _ = maps::REPLIES.remove(reply);
     let _ = maps::FLOWS.remove(key);
+    select::forget(server);
 }
 
 /// The entry of a flow, if it is the one asked for and not a recycled element.
@@ -80,6 +111,13 @@ pub(crate) fn reply_seen(reply: &FlowKey) -> u64 {
     }
 }
 
+/// The last number that the server has acknowledged.
+#[inline(always)]
+fn last_ack(reply: &FlowKey) -> Option<u32> {
+    // SAFETY: points into a live map value.
+    maps::REPLIES.get_ptr(reply).map(|entry| unsafe { (*entry).last_ack })
+}
+
 /// Nanoseconds of CLOCK_MONOTONIC.
 #[inline(always)]
 pub(crate) fn now() -> u64 {
@@ -96,15 +134,10 @@ fn note(flow: *mut FlowEntry, state: State, news: u64) {
     unsafe { atomic::fetch_or(&raw mut (*flow).state, news) };
     if State(state.0 | news).is_closed() && state.0 & State::RELEASED == 0 {
         // SAFETY: as in `find`.
-        release(flow, unsafe { (*flow).server });
-    }
-}
-
-#[inline(always)]
-fn release(flow: *mut FlowEntry, server: ServerId) {
-    // SAFETY: as in `find`.
-    let before = unsafe { atomic::fetch_or(&raw mut (*flow).state, State::RELEASED) };
-    if before & State::RELEASED == 0 {
-        select::release(server);
+        let before = unsafe { atomic::fetch_or(&raw mut (*flow).state, State::RELEASED) };
+        if before & State::RELEASED == 0 {
+            // SAFETY: as in `find`.
+            select::release(unsafe { (*flow).server });
+        }
     }
 }

@@ -65,12 +65,12 @@ fn action(outcome: Outcome) -> u32 {
         | Outcome::OtherProtocol
         | Outcome::Fragment
         | Outcome::Malformed
-        | Outcome::ListenerClosed => XDP_PASS,
+        | Outcome::ListenerClosed
+        | Outcome::NoFlow => XDP_PASS,
         Outcome::NoServer
         | Outcome::ServersFull
         | Outcome::SnatExhausted
         | Outcome::FlowsFull
-        | Outcome::NoFlow
         | Outcome::TtlExpired
         | Outcome::Raced => XDP_DROP,
     }

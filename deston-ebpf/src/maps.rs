@@ -7,7 +7,7 @@ use deston_common::limits::{DEFAULT_FLOWS, MAX_LISTENERS, MAX_POOLS, MAX_SERVERS
 use deston_common::listener::{ListenerEntry, ListenerKey};
 use deston_common::outcome::Outcome;
 use deston_common::server::{Load, ServerEntry};
-use deston_common::table::Table;
+use deston_common::table::{Table, TableWords};
 
 /// Listener address -> what to do. Written by the process.
 #[btf_map]
@@ -16,8 +16,7 @@ pub(crate) static LISTENERS: HashMap<ListenerKey, ListenerEntry, { MAX_LISTENERS
 
 /// Pool -> its table. The process swaps whole inner maps, so a packet sees one table or the other.
 #[btf_map]
-pub(crate) static POOL_TABLES: ArrayOfMaps<Array<Table, 1>, { MAX_POOLS as usize }> =
-    ArrayOfMaps::new();
+static POOL_TABLES: ArrayOfMaps<Array<TableWords, 1>, { MAX_POOLS as usize }> = ArrayOfMaps::new();
 
 /// Pool -> cursor, advanced once for each new flow. Written by the kernel.
 #[btf_map]
@@ -43,3 +42,11 @@ pub(crate) static REPLIES: HashMap<FlowKey, ReplyEntry, { DEFAULT_FLOWS as usize
 /// Outcome -> packets, for each processor. Written by the kernel.
 #[btf_map]
 pub(crate) static OUTCOMES: PerCpuArray<u64, { Outcome::COUNT as usize }> = PerCpuArray::new();
+
+/// The table of a pool.
+#[inline(always)]
+pub(crate) fn table(pool: u32) -> Option<&'static Table> {
+    let words: &TableWords = POOL_TABLES.get_value(pool, &0)?;
+    // SAFETY: the same size and alignment, and the process writes nothing but tables there.
+    Some(unsafe { &*core::ptr::from_ref(words).cast() })
+}

@@ -3,6 +3,7 @@
 //! Whatever cannot be read is passed to the kernel, which knows better: nothing is dropped before
 //! it is known to be a listener's.
 
+use deston_common::conntrack::tcp;
 use deston_common::flow::FlowKey;
 use deston_common::net::{Be16, Ipv4Be, Mac, TCP, UDP};
 use deston_common::outcome::Outcome;
@@ -69,8 +70,24 @@ pub(crate) struct Parsed {
     pub(crate) l4_offset: usize,
     /// TCP flags; 0 for UDP.
     pub(crate) flags: u8,
+    /// TCP sequence number, host order.
+    pub(crate) seq: u32,
+    /// TCP acknowledgement number, host order.
+    pub(crate) ack: u32,
+    /// Bytes after the TCP or UDP header.
+    pub(crate) payload: u32,
     /// Time to live.
     pub(crate) ttl: u8,
+}
+
+impl Parsed {
+    /// TCP: the sequence number after this packet; SYN and FIN count one each (RFC 9293, 3.4).
+    #[inline(always)]
+    pub(crate) fn next_seq(&self) -> u32 {
+        let syn = u32::from(self.flags & tcp::SYN != 0);
+        let fin = u32::from(self.flags & tcp::FIN != 0);
+        self.seq.wrapping_add(self.payload + syn + fin)
+    }
 }
 
 /// Reads the headers of an IPv4 TCP or UDP packet.
@@ -110,17 +127,20 @@ pub(crate) fn packet(packet: &Packet) -> Result<Parsed, Outcome> {
     }
 
     let l4_offset = IP_OFFSET + header_len;
-    let (source_port, destination_port, flags, l4_len) = if protocol == TCP {
+    let (source_port, destination_port, flags, seq, ack, l4_len) = if protocol == TCP {
         let tcp = packet.at::<Tcp>(l4_offset)?;
         // SAFETY: as above.
-        let (ports, offset, flags) =
-            unsafe { (((*tcp).source, (*tcp).destination), (*tcp).offset, (*tcp).flags) };
-        (ports.0, ports.1, flags, usize::from(offset >> 4) * 4)
+        let (ports, seq, ack) =
+            unsafe { (((*tcp).source, (*tcp).destination), (*tcp).seq, (*tcp).ack) };
+        // SAFETY: as above.
+        let (offset, flags) = unsafe { ((*tcp).offset, (*tcp).flags) };
+        let (seq, ack) = (u32::from_be(seq), u32::from_be(ack));
+        (ports.0, ports.1, flags, seq, ack, usize::from(offset >> 4) * 4)
     } else {
         let udp = packet.at::<Udp>(l4_offset)?;
         // SAFETY: as above.
         let (source, destination, len) = unsafe { ((*udp).source, (*udp).destination, (*udp).len) };
-        (source, destination, 0, usize::from(u16::from_be(len)))
+        (source, destination, 0, 0, 0, usize::from(u16::from_be(len)))
     };
     let smallest = if protocol == TCP { size_of::<Tcp>() } else { size_of::<Udp>() };
     if l4_len < smallest || header_len + l4_len > total_len {
@@ -135,6 +155,9 @@ pub(crate) fn packet(packet: &Packet) -> Result<Parsed, Outcome> {
         ),
         l4_offset,
         flags,
+        seq,
+        ack,
+        payload: (total_len - header_len - l4_len) as u32,
         ttl,
     })
 }

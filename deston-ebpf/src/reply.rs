@@ -30,7 +30,12 @@ pub(crate) fn run(packet: &Packet, parsed: &Parsed) -> Outcome {
         }
     };
     // SAFETY: as above.
-    unsafe { (*reply).last_seen_ns = conntrack::now() };
+    unsafe {
+        (*reply).last_seen_ns = conntrack::now();
+        if parsed.flags & tcp::ACK != 0 {
+            (*reply).last_ack = parsed.ack;
+        }
+    }
     // Most packets tell nothing new; only those that may do pay for a second lookup.
     let tells = if parsed.key.protocol == TCP {
         parsed.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0

@@ -10,10 +10,10 @@ use deston_common::table::{Index, Table};
 
 use crate::{atomic, maps};
 
-/// Chooses a server and claims a place among its `max_connections`.
+/// Chooses a server and claims one of its slots.
 #[inline(always)]
 pub(crate) fn server(listener: &ListenerEntry, key: &FlowKey) -> Result<ServerId, Outcome> {
-    let Some(table) = maps::POOL_TABLES.get_value(listener.pool, &0) else {
+    let Some(table) = maps::table(listener.pool) else {
         return Err(Outcome::NoServer);
     };
     let Some(start) = enter(table, listener.pool, key) else { return Err(Outcome::NoServer) };
@@ -25,14 +25,14 @@ pub(crate) fn server(listener: &ListenerEntry, key: &FlowKey) -> Result<ServerId
     }
 }
 
-/// A place was claimed.
+/// A slot was claimed.
 const TAKEN: u32 = 0;
 /// No server of the table is eligible.
 const NONE: u32 = 1 << 16;
 /// Servers are eligible, and all are full.
 const FULL: u32 = 2 << 16;
 
-/// The first server of the table that is eligible and has a place left, which is then claimed.
+/// The first server of the table that is eligible and has a slot left, which is then claimed.
 ///
 /// A subprogram of its own: inlined, the verifier would walk the rest of the pipeline once for
 /// every step of the search.
@@ -52,12 +52,33 @@ fn choose(table: &Table, start: u64) -> u32 {
     }
 }
 
-/// Gives a claimed place back.
+/// Counts the entry of a flow that has a server's slot.
+#[inline(always)]
+pub(crate) fn record(id: ServerId) {
+    if let Some(load) = maps::LOADS.get_ptr_mut(u32::from(id.0)) {
+        // SAFETY: points into a live map value.
+        unsafe {
+            atomic::fetch_add(&raw mut (*load).entries, 1);
+            atomic::fetch_add(&raw mut (*load).opened, 1);
+        }
+    }
+}
+
+/// Gives a server's slot back.
 #[inline(always)]
 pub(crate) fn release(id: ServerId) {
     if let Some(load) = maps::LOADS.get_ptr_mut(u32::from(id.0)) {
         // SAFETY: points into a live map value.
-        unsafe { atomic::fetch_add(&raw mut (*load).closed, 1) };
+        unsafe { atomic::fetch_sub(&raw mut (*load).in_use, 1) };
+    }
+}
+
+/// Takes a removed flow entry off its server's count.
+#[inline(always)]
+pub(crate) fn forget(id: ServerId) {
+    if let Some(load) = maps::LOADS.get_ptr_mut(u32::from(id.0)) {
+        // SAFETY: points into a live map value.
+        unsafe { atomic::fetch_sub(&raw mut (*load).entries, 1) };
     }
 }
 
@@ -72,8 +93,9 @@ fn enter(table: &Table, pool: u32, key: &FlowKey) -> Option<u64> {
     Some(unsafe { atomic::fetch_add(cursor, 1) })
 }
 
-/// Takes one of a server's places. Each claim draws a ticket that no other has, and gives it back
-/// if the server is full, so that the limit is never passed, whatever races.
+/// Takes one of a server's slots, if one is free. Everyone adds first and looks at what was there
+/// before: those that found the limit reached take theirs back, so the count is never below the
+/// slots that are held, and the limit is never passed, whatever races.
 #[inline(never)]
 fn claim(id: u32) -> u32 {
     let Some(server) = maps::SERVERS.get(id) else { return NONE };
@@ -83,20 +105,14 @@ fn claim(id: u32) -> u32 {
     let Some(load) = maps::LOADS.get_ptr_mut(id) else { return NONE };
     let limit = u64::from(server.max_connections);
     // SAFETY: points into a live map value; so below.
-    let (opened, closed) = unsafe {
-        (
-            core::ptr::read_volatile(&raw const (*load).opened),
-            core::ptr::read_volatile(&raw const (*load).closed),
-        )
-    };
-    if opened.saturating_sub(closed) >= limit {
+    let in_use = unsafe { core::ptr::read_volatile(&raw const (*load).in_use) };
+    // Spares the other processors two writes each time while the server is full.
+    if in_use >= limit {
         return FULL;
     }
     // SAFETY: as above.
-    let ticket = unsafe { atomic::fetch_add(&raw mut (*load).opened, 1) };
-    // SAFETY: as above.
-    let closed = unsafe { core::ptr::read_volatile(&raw const (*load).closed) };
-    if ticket.saturating_sub(closed) >= limit {
+    let before = unsafe { atomic::fetch_add(&raw mut (*load).in_use, 1) };
+    if before >= limit {
         release(ServerId(id as u16));
         return FULL;
     }

@@ -42,6 +42,11 @@ fn load(lab: &Lab, server: u16) -> Load {
     lab.kernel.load_of(ServerId(server)).unwrap()
 }
 
+/// Flows that count against a server.
+fn in_use(lab: &Lab, server: u16) -> u64 {
+    load(lab, server).in_use
+}
+
 /// The kernel's clock, moved on.
 fn later(by_ns: u64) -> Duration {
     Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap()) + Duration::from_nanos(by_ns)
@@ -80,7 +85,7 @@ fn a_retransmitted_syn_reaches_the_same_server_by_the_same_port() {
 }
 
 #[test]
-fn tcp_that_belongs_to_no_flow_and_opens_none_is_dropped() {
+fn tcp_that_belongs_to_no_flow_and_opens_none_is_passed_as_it_is() {
     require_kernel!();
     let mut lab = Lab::new(1);
     let cases = [
@@ -92,7 +97,9 @@ fn tcp_that_belongs_to_no_flow_and_opens_none_is_dropped() {
         0,
     ];
     for flags in cases {
-        assert_eq!(lab.send(&from_client(flags)).action, Action::Drop);
+        let packet = from_client(flags).bytes();
+        let ran = lab.send_bytes(&packet);
+        assert_eq!((ran.action, ran.packet), (Action::Pass, packet));
     }
     lab.assert_outcomes(&[(Outcome::NoFlow, cases.len() as u64)]);
     assert_eq!(lab.kernel.flows().count(), 0);
@@ -139,12 +146,12 @@ fn both_sides_closing_releases_the_server_once() {
     let mut lab = Lab::new(1);
     let flow = establish(&mut lab);
     lab.send(&from_client(flags::FIN | flags::ACK));
-    assert_eq!(load(&lab, 1), Load { opened: 1, closed: 0 });
+    assert_eq!(in_use(&lab, 1), 1);
     lab.send(&from_server(&flow, flags::FIN | flags::ACK));
-    assert_eq!(load(&lab, 1), Load { opened: 1, closed: 1 });
+    assert_eq!(in_use(&lab, 1), 0);
     lab.send(&from_client(flags::FIN | flags::ACK));
     lab.send(&from_server(&flow, flags::RST));
-    assert_eq!(load(&lab, 1), Load { opened: 1, closed: 1 });
+    assert_eq!(in_use(&lab, 1), 0);
     assert_ne!(lab.only_flow().state & State::RELEASED, 0);
 }
 
@@ -161,18 +168,96 @@ fn a_half_closed_flow_still_carries_both_directions() {
 }
 
 #[test]
-fn a_reset_of_either_side_releases_the_server_and_is_carried() {
+fn a_reset_of_the_server_releases_it_and_is_carried() {
     require_kernel!();
-    let mut lab = Lab::new(1);
-    establish(&mut lab);
-    assert_eq!(lab.send(&from_client(flags::RST)).action, Action::Redirect);
-    assert_eq!(load(&lab, 1), Load { opened: 1, closed: 1 });
-
     let mut lab = Lab::new(1);
     let flow = establish(&mut lab);
     let ran = lab.send(&from_server(&flow, flags::RST | flags::ACK));
     assert_eq!(ran.action, Action::Redirect);
-    assert_eq!(load(&lab, 1), Load { opened: 1, closed: 1 });
+    assert_eq!(in_use(&lab, 1), 0);
+}
+
+/// A client's packet with sequence and acknowledgement numbers of its own.
+fn numbered(flags: u8, seq: u32, payload: &[u8]) -> Packet {
+    Packet {
+        transport: Transport::Tcp { flags, seq, ack: 5_001 },
+        payload: payload.to_vec(),
+        ..from_client(flags)
+    }
+}
+
+/// The server acknowledges what the client has sent before `ack`.
+fn acknowledge(lab: &mut Lab, flow: &FlowEntry, ack: u32) {
+    let packet = Packet {
+        transport: Transport::Tcp { flags: flags::ACK, seq: 5_001, ack },
+        ..from_server(flow, flags::ACK)
+    };
+    lab.send(&packet);
+}
+
+#[test]
+fn a_reset_of_the_client_releases_the_server_if_it_is_sure_to_be_taken() {
+    require_kernel!();
+    // The client's SYN has 1,000, and the server acknowledges 1,001.
+    let mut lab = Lab::new(1);
+    let flow = establish(&mut lab);
+    lab.send(&numbered(flags::ACK, 1_001, b"request"));
+    acknowledge(&mut lab, &flow, 1_008);
+    assert_eq!(lab.send(&numbered(flags::RST, 1_008, b"")).action, Action::Redirect);
+    assert_eq!(in_use(&lab, 1), 0);
+}
+
+#[test]
+fn a_reset_that_the_server_may_ignore_does_not_release_it() {
+    require_kernel!();
+    let cases: [(&str, u32, u32); 4] = [
+        ("before the window", 1_000, 1_008),
+        ("beyond what was sent", 1_009, 1_008),
+        ("far off", 900_000, 1_008),
+        ("with bytes on the way that the server has not acknowledged", 1_001, 1_001),
+    ];
+    for (case, seq, acknowledged) in cases {
+        let mut lab = Lab::new(1);
+        let flow = establish(&mut lab);
+        lab.send(&numbered(flags::ACK, 1_001, b"request"));
+        acknowledge(&mut lab, &flow, acknowledged);
+        assert_eq!(lab.send(&numbered(flags::RST, seq, b"")).action, Action::Redirect);
+        assert_eq!(in_use(&lab, 1), 1, "a reset {case}");
+        // The flow is still carried, and still counts when it goes on.
+        assert_eq!(lab.send(&numbered(flags::ACK, 1_008, b"more")).action, Action::Redirect);
+        assert_eq!(lab.send(&numbered(flags::SYN, 7_000, b"")).action, Action::Redirect);
+        assert_eq!(lab.only_flow().reply, flow.reply);
+        assert_eq!(in_use(&lab, 1), 1, "a reset {case}");
+        // Silence after it ends the flow soon.
+        let after = later(TIMEOUTS.tcp_rst_ns + 1_000_000_000);
+        assert_eq!(sweep(&mut lab, after).idle, 1);
+        assert_eq!(in_use(&lab, 1), 0);
+    }
+}
+
+#[test]
+fn a_server_that_repeats_its_answer_does_not_keep_a_half_open_flow() {
+    require_kernel!();
+    let mut lab = Lab::new(1);
+    lab.send(&from_client(flags::SYN));
+    let flow = lab.only_flow();
+    lab.send(&from_server(&flow, flags::SYN | flags::ACK));
+    lab.send(&from_server(&flow, flags::SYN | flags::ACK));
+    let at = Duration::from_nanos(flow.last_seen_ns + TIMEOUTS.tcp_syn_ns + 1);
+    assert_eq!(sweep(&mut lab, at).idle, 1);
+    assert_eq!(in_use(&lab, 1), 0);
+}
+
+#[test]
+fn a_server_is_named_by_its_closed_flows_until_they_are_gone() {
+    require_kernel!();
+    let mut lab = Lab::new(1);
+    let flow = establish(&mut lab);
+    lab.send(&from_client(flags::FIN | flags::ACK));
+    lab.send(&from_server(&flow, flags::FIN | flags::ACK));
+    assert_eq!(load(&lab, 1), Load { in_use: 0, entries: 1, opened: 1 });
+    sweep(&mut lab, later(TIMEOUTS.tcp_fin_ns + 1_000_000_000));
+    assert_eq!(load(&lab, 1), Load { in_use: 0, entries: 0, opened: 1 });
 }
 
 #[test]
@@ -184,8 +269,8 @@ fn a_syn_on_a_closed_flow_opens_a_new_one() {
     lab.send(&from_server(&flow, flags::FIN | flags::ACK));
     assert_eq!(lab.server_of(&from_client(flags::SYN)), 2);
     assert_eq!(lab.only_flow().state, 0);
-    assert_eq!(load(&lab, 1), Load { opened: 1, closed: 1 });
-    assert_eq!(load(&lab, 2), Load { opened: 1, closed: 0 });
+    assert_eq!(in_use(&lab, 1), 0);
+    assert_eq!(in_use(&lab, 2), 1);
 }
 
 #[test]
@@ -228,7 +313,7 @@ fn flows_are_ended_after_the_time_of_their_phase_and_not_before() {
         assert_eq!(sweep(&mut lab, later(timeout + second)), Swept { seen: 1, idle: 1 });
         assert_eq!(lab.kernel.flows().count(), 0);
         assert!(lab.kernel.reply(&flow.reply).is_none());
-        assert_eq!(load(&lab, 1), Load { opened: 1, closed: 1 });
+        assert_eq!(in_use(&lab, 1), 0);
     }
 }
 
@@ -244,7 +329,7 @@ fn a_flow_that_moved_since_it_was_looked_at_is_not_ended() {
     };
     lab.kernel.end_if_still(&[stale]).unwrap();
     assert_eq!(lab.kernel.flows().count(), 1);
-    assert_eq!(load(&lab, 1), Load { opened: 1, closed: 0 });
+    assert_eq!(in_use(&lab, 1), 1);
 }
 
 #[test]
@@ -256,7 +341,7 @@ fn more_idle_flows_than_fit_one_request_are_all_ended() {
     }
     let swept = sweep(&mut lab, later(TIMEOUTS.tcp_syn_ns + 1_000_000_000));
     assert_eq!(swept, Swept { seen: 300, idle: 300 });
-    assert_eq!(load(&lab, 1), Load { opened: 300, closed: 300 });
+    assert_eq!(in_use(&lab, 1), 0);
 }
 
 #[test]
@@ -269,9 +354,9 @@ fn a_packet_on_a_flow_that_was_idle_too_long_does_not_revive_it() {
     };
     lab.send(&from_client(flags::SYN));
     lab.kernel.put_listener(&kernel::listener_key(TCP), &hasty).unwrap();
-    assert_eq!(lab.send(&from_client(flags::ACK)).action, Action::Drop);
+    assert_eq!(lab.send(&from_client(flags::ACK)).action, Action::Pass);
     assert_eq!(lab.kernel.flows().count(), 0);
-    assert_eq!(load(&lab, 1), Load { opened: 1, closed: 1 });
+    assert_eq!(in_use(&lab, 1), 0);
     lab.assert_outcomes(&[(Outcome::Forwarded, 1), (Outcome::NoFlow, 1)]);
 }
 
@@ -302,8 +387,7 @@ fn a_flow_without_a_free_port_is_dropped_and_counts_nothing() {
     let other = Packet::tcp((CLIENT.0, CLIENT.1 + 1), LISTENER, flags::SYN);
     assert_eq!(lab.send(&other).action, Action::Drop);
     lab.assert_outcomes(&[(Outcome::Forwarded, 1), (Outcome::SnatExhausted, 1)]);
-    let load = load(&lab, 1);
-    assert_eq!(load.opened - load.closed, 1);
+    assert_eq!(in_use(&lab, 1), 1);
     assert_eq!(lab.only_flow().reply.destination_port.to_host(), 20_000);
 }
 
@@ -319,8 +403,7 @@ fn flows_beyond_the_tables_room_are_dropped_and_live_ones_stay() {
     let forwarded = outcomes[Outcome::Forwarded as usize];
     let full = outcomes[Outcome::FlowsFull as usize];
     assert!(full > 1_000 && forwarded + full == 6_000, "{forwarded} forwarded, {full} full");
-    let load = load(&lab, 1);
-    assert_eq!(load.opened - load.closed, forwarded);
+    assert_eq!(in_use(&lab, 1), forwarded);
     let first = Packet::tcp((Ipv4Addr::from(0xcb00_7100), 1_024), LISTENER, flags::SYN);
     assert_eq!(lab.send(&first).action, Action::Redirect);
 }
@@ -395,7 +478,7 @@ fn udp_flows_last_longer_once_the_server_has_answered() {
         let after = later(TIMEOUTS.udp_two_way_ns + 1_000_000_000);
         sweep(&mut lab, after);
         assert_eq!(lab.kernel.flows().count(), 0);
-        assert_eq!(load(&lab, 1), Load { opened: 1, closed: 1 });
+        assert_eq!(in_use(&lab, 1), 0);
     }
 }
 

@@ -65,12 +65,21 @@ pub(crate) enum Profile {
 
 /// Builds the `deston` binary and returns its path, wherever cargo is told to put it.
 pub(crate) fn build_deston(profile: Profile) -> Result<PathBuf> {
-    let mut build = command::cargo();
-    build.current_dir(root()).args(["build", "--locked", "--package", "deston", "--bin", "deston"]);
-    build.arg("--message-format=json-render-diagnostics");
+    let mut arguments = vec!["build", "--locked", "--package", "deston", "--bin", "deston"];
     if profile == Profile::Release {
-        build.arg("--release");
+        arguments.push("--release");
     }
+    build(&arguments, "deston")
+}
+
+/// Builds a file of specifications and returns the path of its test program.
+pub(crate) fn build_spec(name: &str) -> Result<PathBuf> {
+    build(&["test", "--locked", "--no-run", "--package", "deston-tests", "--test", name], name)
+}
+
+fn build(arguments: &[&str], name: &str) -> Result<PathBuf> {
+    let mut build = command::cargo();
+    build.current_dir(root()).args(arguments).arg("--message-format=json-render-diagnostics");
     let line = command::line(&build);
     let output = build
         .stdin(Stdio::null())
@@ -81,7 +90,7 @@ pub(crate) fn build_deston(profile: Profile) -> Result<PathBuf> {
         bail!("`{line}` ended with {}", output.status);
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    executable(&messages, "deston").with_context(|| format!("`{line}` named no executable"))
+    executable(&messages, name).with_context(|| format!("`{line}` named no executable"))
 }
 
 /// The path of a binary in cargo's JSON messages.

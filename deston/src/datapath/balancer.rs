@@ -189,8 +189,7 @@ impl Balancer {
 
     pub(super) fn open_flows(&self, id: ServerId) -> Result<u64, DatapathError> {
         let Some(kernel) = &self.kernel else { return Ok(0) };
-        let load = kernel.load_of(id)?;
-        Ok(load.opened.saturating_sub(load.closed))
+        Ok(kernel.load_of(id)?.entries)
     }
 
     pub(super) fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), DatapathError> {

@@ -33,9 +33,12 @@ impl Kernel {
         for flow in self.flows() {
             swept.seen += 1;
             let reply_seen = self.reply(&flow.reply).map_or(0, |reply| reply.last_seen_ns);
-            let idle = now.saturating_sub(flow.last_seen_ns.max(reply_seen));
-            let limit = timeouts(&listener_of(&flow))
-                .map(|timeouts| State(flow.state).timeout_ns(flow.key.protocol, &timeouts));
+            let state = State(flow.state);
+            let protocol = flow.key.protocol;
+            let kept = if state.is_kept_by_replies(protocol) { reply_seen } else { 0 };
+            let idle = now.saturating_sub(flow.last_seen_ns.max(kept));
+            let limit =
+                timeouts(&listener_of(&flow)).map(|timeouts| state.timeout_ns(protocol, &timeouts));
             if limit.is_none_or(|limit| idle > limit) {
                 requests.push(ExpireRequest {
                     key: flow.key,
