@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use deston_tests::lab::{
-    BALANCER, Deston, Lab, TcpServer, UdpServer, listener, server_address, wait_until,
+    BALANCER, Deston, Lab, TcpServer, UdpServer, listener, pause, server_address, wait_until,
 };
 use deston_tests::require_lab;
 use nix::sys::signal::Signal;
@@ -73,7 +73,7 @@ fn ten_thousand_connections_succeed_while_the_process_is_stopped() {
         .collect();
     while threads.iter().any(|thread| !thread.is_finished()) {
         assert_eq!(deston.state(), 'T');
-        std::thread::park_timeout(Duration::from_millis(2));
+        pause(Duration::from_millis(2));
     }
     let answers: Vec<u8> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
     assert_eq!(deston.state(), 'T');
@@ -267,6 +267,137 @@ fn a_stopped_process_leaves_no_program_behind() {
     assert!(log.contains("forwarded="), "{log}");
     let links = lab.balancer.run(&["ip", "-details", "-json", "link", "show"]);
     assert!(!links.contains("\"xdp\":{"), "{links}");
+}
+
+#[test]
+fn stopping_lets_a_flow_of_the_kernel_finish() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let mut deston = Deston::serving(&lab.balancer, &config("", "", &[(server.address(), "")]));
+    let mut open = lab.client.within(|| greeted(listener(PORT)));
+    deston.signal(Signal::SIGTERM);
+    deston.wait_for_log("stopping");
+    wait_until("new connections are refused", || {
+        let refused = lab.client.within(|| TcpStream::connect_timeout(&listener(PORT), LIMIT));
+        refused.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    });
+    echo(&mut open);
+    assert_eq!(attached(&lab), ["clients", "server1"]);
+    drop(open);
+    assert_eq!(deston.wait().code(), Some(0));
+    assert_eq!(attached(&lab), [""; 0]);
+}
+
+#[test]
+fn a_second_signal_ends_flows_of_the_kernel_at_once() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let mut deston = Deston::serving(&lab.balancer, &config("", "", &[(server.address(), "")]));
+    let _open = lab.client.within(|| greeted(listener(PORT)));
+    deston.signal(Signal::SIGTERM);
+    deston.wait_for_log("stopping");
+    deston.signal(Signal::SIGINT);
+    assert_eq!(deston.wait().code(), Some(130));
+    assert_eq!(attached(&lab), [""; 0]);
+}
+
+#[test]
+fn auto_takes_xdp_where_it_is_the_better_choice() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let generic = "[kernel]\nxdp_mode = \"generic\"\n";
+    let auto = config("", generic, &[(server.address(), "")]).replace("\"xdp\"", "\"auto\"");
+    let mut deston = Deston::start(&lab.balancer, &auto);
+    let line = deston.wait_for_log("datapath chosen");
+    assert!(line.contains("xdp") && !line.contains("userspace"), "{line}");
+    deston.wait_for_log("ready");
+    let links = lab.balancer.run(&["ip", "-oneline", "link", "show"]);
+    assert_eq!(links.matches("prog/xdp").count(), 2, "{links}");
+    assert_eq!(lab.client.within(|| visit(listener(PORT)).unwrap()), 1);
+}
+
+#[test]
+fn auto_takes_userspace_for_servers_on_loopback_and_says_why() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let own = lab.balancer.within(|| TcpListener::bind("127.0.0.1:0").unwrap());
+    let address = own.local_addr().unwrap();
+    let auto = config("", "", &[(address, "")]).replace("\"xdp\"", "\"auto\"");
+    let mut deston = Deston::start(&lab.balancer, &auto);
+    let line = deston.wait_for_log("datapath chosen");
+    assert!(line.contains("userspace") && line.contains("127.0.0.1 is a loopback"), "{line}");
+    deston.wait_for_log("ready");
+    let client = lab.client.spawn(|| TcpStream::connect_timeout(&listener(PORT), LIMIT));
+    own.accept().unwrap();
+    client.join().unwrap().unwrap();
+}
+
+#[test]
+fn that_no_server_is_reachable_is_logged() {
+    require_lab!();
+    let lab = Lab::new(2);
+    let servers =
+        [TcpServer::start(&lab.servers[0], 1, 0), TcpServer::start(&lab.servers[1], 2, 0)];
+    let health = "[load_balancer.health]\ninterval = \"50ms\"\ntimeout = \"500ms\"\nfall = 1";
+    let addresses = [(servers[0].address(), ""), (servers[1].address(), "")];
+    let mut deston = Deston::serving(&lab.balancer, &config("", health, &addresses));
+    servers.into_iter().for_each(TcpServer::stop);
+    let line = deston.wait_for_log("no server is reachable");
+    assert!(line.contains("ERROR"), "{line}");
+}
+
+#[test]
+fn a_datagram_flow_takes_one_of_the_servers_connections() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = UdpServer::start(&lab.servers[0], 1, 0);
+    let one = [(server.address(), "max_connections = 1")];
+    let mut deston = Deston::serving(&lab.balancer, &config("protocol = \"udp\"", NO_HEALTH, &one));
+    let answered = |socket: &UdpSocket| {
+        socket.send(b"x").unwrap();
+        socket.recv(&mut [0; 16]).is_ok()
+    };
+    let [first, second] = [(); 2].map(|()| {
+        lab.client.within(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            socket.connect(listener(PORT)).unwrap();
+            socket
+        })
+    });
+    wait_until("the first client is answered", || answered(&first));
+    assert!(!answered(&second), "the server has one flow, and room for one");
+    assert!(answered(&first));
+    deston.signal(Signal::SIGTERM);
+    assert_eq!(deston.wait().code(), Some(0), "datagrams are not waited for");
+    assert_eq!(counted(&deston.rest_of_log(), "servers_full"), 1);
+}
+
+#[test]
+fn a_listener_that_moves_from_userspace_to_xdp_keeps_its_connections() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let xdp = config("", NO_HEALTH, &[(server.address(), "")]);
+    let userspace = xdp.replace("\"xdp\"", "\"userspace\"");
+    let mut deston = Deston::serving(&lab.balancer, &userspace);
+    let mut open = lab.client.within(|| greeted(listener(PORT)));
+    deston.reload(&xdp);
+    let line = deston.wait_for_log("reloaded");
+    assert!(!line.contains("not reloaded"), "{line}");
+    assert_eq!(visit_soon(&lab), 1);
+    echo(&mut open);
+
+    let mut kernels = lab.client.within(|| greeted(listener(PORT)));
+    deston.reload(&userspace);
+    let line = deston.wait_for_log("reloaded");
+    assert!(!line.contains("not reloaded"), "{line}");
+    assert_eq!(visit_soon(&lab), 1);
+    echo(&mut open);
+    echo(&mut kernels);
 }
 
 #[test]
@@ -655,14 +786,15 @@ fn reloads_under_load_reset_no_flow() {
                 visit(listener(PORT)).unwrap();
                 count.fetch_add(1, Ordering::Relaxed);
                 // Bounded: SNAT ports of closed flows are held for `tcp_fin`.
-                std::thread::park_timeout(Duration::from_millis(2));
+                pause(Duration::from_millis(2));
             }
         }));
     }
     for config in [&second, &broken, &first].iter().cycle().take(50) {
         deston.reload(config);
-        deston.wait_for_log("reload");
-        std::thread::park_timeout(Duration::from_millis(200));
+        let line = deston.wait_for_log("reloaded");
+        assert_eq!(line.contains("not reloaded"), **config == broken, "{line}");
+        pause(Duration::from_millis(200));
     }
     done.store(true, Ordering::Relaxed);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -670,4 +802,17 @@ fn reloads_under_load_reset_no_flow() {
     println!("{echoes} echoes on long flows, {visits} short flows, none failed");
     assert!(echoes > 1_000 && visits > 500, "{echoes} echoes, {visits} visits");
     assert!(servers.iter().all(|server| server.served() > 0));
+
+    deston.signal(Signal::SIGTERM);
+    assert_eq!(deston.wait().code(), Some(0));
+    let forwarded = counted(&deston.rest_of_log(), "forwarded");
+    // An echo takes one packet at least, a visit four; nothing set the counter back.
+    assert!(forwarded >= u64::from(echoes) + 4 * u64::from(visits), "{forwarded} packets");
+}
+
+/// What the kernel had counted of an outcome when the process stopped.
+fn counted(log: &str, outcome: &str) -> u64 {
+    let line = log.lines().find(|line| line.contains("the kernel counted packets")).expect(log);
+    let value = line.split(' ').find_map(|word| word.strip_prefix(&format!("{outcome}=")));
+    value.map_or(0, |value| value.trim_end_matches(';').parse().unwrap())
 }

@@ -15,7 +15,7 @@ mod server;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 pub use namespace::Namespace;
-pub use process::{Deston, wait_until};
+pub use process::{Deston, pause, wait_until};
 pub use server::{TcpServer, UdpServer};
 
 /// Address of the balancer towards the client, where listeners are.
