@@ -290,6 +290,22 @@ fn stopping_lets_a_flow_of_the_kernel_finish() {
 }
 
 #[test]
+fn next_hops_are_followed_while_flows_drain() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let mut deston = Deston::serving(&lab.balancer, &config("", "", &[(server.address(), "")]));
+    let mut open = lab.client.within(|| greeted(listener(PORT)));
+    deston.signal(Signal::SIGTERM);
+    deston.wait_for_log("stopping");
+    lab.servers[0].run(&["ip", "link", "set", "eth0", "address", "02:00:00:00:77:01"]);
+    lab.balancer.run(&["ip", "neighbour", "flush", "all"]);
+    echo(&mut open);
+    drop(open);
+    assert_eq!(deston.wait().code(), Some(0));
+}
+
+#[test]
 fn a_second_signal_ends_flows_of_the_kernel_at_once() {
     require_lab!();
     let lab = Lab::new(1);

@@ -10,14 +10,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use deston_common::conntrack::State;
+use deston_common::flow::FlowEntry;
 use deston_common::limits::MAX_POOLS;
 use deston_common::listener::{FlowTimeouts, ListenerEntry, ListenerKey};
 use deston_common::net::{Be16, TCP, UDP};
 use deston_common::outcome::Outcome;
 use deston_common::server::{Load, ServerEntry, ServerId, ServerState};
 use deston_common::table::Table;
-use futures_util::Stream;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::host::{Host, HostError};
 use super::kernel::{AttachError, Attached, Kernel, KernelError};
@@ -26,8 +26,6 @@ use crate::model::{self, L4, Layer, Listener, Protocol};
 
 /// How often idle flows are looked for, and next hops asked for again.
 const UPKEEP: Duration = Duration::from_secs(5);
-/// How often open flows are counted while draining.
-const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
 /// Why the kernel datapath cannot do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +57,6 @@ pub enum DatapathError {
 pub(super) struct Balancer {
     pub(super) settings: model::Kernel,
     pub(super) host: Host,
-    pub(super) changes: Box<dyn Stream<Item = ()> + Unpin>,
     pub(super) tick: Interval,
     /// Loaded once a listener can be carried.
     kernel: Option<Kernel>,
@@ -106,13 +103,12 @@ pub struct Report {
 impl Balancer {
     /// Connects to the host; loads and attaches nothing.
     pub(super) fn start(settings: model::Kernel) -> Result<Self, DatapathError> {
-        let (host, changes) = Host::connect()?;
+        let host = Host::connect()?;
         let mut tick = interval(UPKEEP);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             settings,
             host,
-            changes: Box::new(changes),
             tick,
             kernel: None,
             attached: Vec::new(),
@@ -236,18 +232,27 @@ impl Balancer {
         self.close_where(|open| open.key == key)
     }
 
-    /// Closes every listener and waits for TCP flows to finish; returns how many have not.
-    pub(super) async fn drain(&mut self, deadline: Duration) -> Result<u64, DatapathError> {
-        self.close_where(|_| true)?;
-        let until = Instant::now() + deadline;
-        let mut look = interval(DRAIN_LOOK);
-        loop {
-            look.tick().await;
-            let open = self.kernel.as_ref().map_or(0, open_tcp_flows);
-            if open == 0 || Instant::now() >= until {
-                return Ok(open);
-            }
+    /// Closes every listener; their flows go on.
+    pub(super) fn close_all(&mut self) -> Result<(), DatapathError> {
+        self.close_where(|_| true)
+    }
+
+    /// TCP flows whose server's socket is open.
+    pub(super) fn open_tcp_flows(&self) -> Result<u64, DatapathError> {
+        let Some(kernel) = &self.kernel else { return Ok(0) };
+        let is_open =
+            |flow: &FlowEntry| flow.key.protocol == TCP && flow.state & State::RELEASED == 0;
+        Ok(kernel.flows().filter(is_open).count() as u64)
+    }
+
+    /// Places that flows hold at all servers together, TCP and UDP.
+    pub(super) fn places(&self) -> Result<u64, DatapathError> {
+        let Some(kernel) = &self.kernel else { return Ok(0) };
+        let mut places = 0;
+        for id in self.servers.keys() {
+            places += kernel.load_of(*id)?.in_use;
         }
+        Ok(places)
     }
 
     pub(super) fn report(&self) -> Result<Report, DatapathError> {
@@ -297,14 +302,6 @@ impl Balancer {
         let index = u32::try_from(place).ok().filter(|index| *index < MAX_POOLS);
         index.ok_or(DatapathError::TooManyPools)
     }
-}
-
-/// TCP flows whose server's socket is open.
-fn open_tcp_flows(kernel: &Kernel) -> u64 {
-    let is_open = |flow: &deston_common::flow::FlowEntry| {
-        flow.key.protocol == TCP && flow.state & State::RELEASED == 0
-    };
-    kernel.flows().filter(is_open).count() as u64
 }
 
 fn l4(listener: &Listener) -> Result<&L4, Reason> {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use deston_common::listener::ListenerKey;
-use deston_common::server::{ServerId, ServerState};
+use deston_common::server::ServerState;
 
 use super::balancer::{Balancer, DatapathError};
 use super::host::Link;
@@ -103,15 +103,12 @@ impl Balancer {
     pub(super) fn settle(&mut self) -> Result<(), DatapathError> {
         self.planned.clear();
         self.refused.clear();
-        self.detach_unneeded(|_| true)
+        self.detach_unneeded()
     }
 
-    /// Detaches from interfaces that nothing needs; `has_flows` may err towards flows.
-    pub(super) fn detach_unneeded(
-        &mut self,
-        has_flows: impl Fn(ServerId) -> bool,
-    ) -> Result<(), DatapathError> {
-        let needed = self.needed(has_flows);
+    /// Detaches from interfaces that nothing needs.
+    pub(super) fn detach_unneeded(&mut self) -> Result<(), DatapathError> {
+        let needed = self.needed()?;
         let (kept, idle): (Vec<_>, Vec<_>) = std::mem::take(&mut self.attached)
             .into_iter()
             .partition(|attached| needed.contains(&attached.index()));
@@ -123,18 +120,19 @@ impl Balancer {
         Ok(())
     }
 
-    fn needed(&self, has_flows: impl Fn(ServerId) -> bool) -> BTreeSet<u32> {
+    fn needed(&self) -> Result<BTreeSet<u32>, DatapathError> {
         let planned = self.planned.iter().flat_map(|(_, plan)| plan.links());
         let mut needed: BTreeSet<u32> = planned.map(|link| link.index).collect();
-        needed.extend(self.listeners.iter().flat_map(|open| &open.interfaces));
         if self.listeners.is_empty() {
-            return needed;
+            return Ok(needed);
         }
+        needed.extend(self.listeners.iter().flat_map(|open| &open.interfaces));
         for (id, known) in &self.servers {
-            if known.entry.state != ServerState::Draining as u8 || has_flows(*id) {
+            let draining = known.entry.state == ServerState::Draining as u8;
+            if !draining || self.open_flows(*id)? > 0 {
                 needed.extend(&known.interfaces);
             }
         }
-        needed
+        Ok(needed)
     }
 }

@@ -4,6 +4,7 @@
 //! table, open a listener) and knows neither the configuration nor the proxy.
 
 mod balancer;
+mod drain;
 mod expiry;
 mod handle;
 mod host;

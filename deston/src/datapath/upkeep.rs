@@ -1,35 +1,42 @@
 //! What the kernel programs cannot do themselves: next hops that move, flows that fall silent,
 //! listeners that have finished.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use deston_common::listener::ListenerKey;
-use deston_common::server::{ServerEntry, ServerState};
-use futures_util::{FutureExt as _, StreamExt as _};
+use deston_common::server::ServerEntry;
 use nix::time::{ClockId, clock_gettime};
 
-use super::balancer::{Balancer, DatapathError, Known};
-use super::expiry::listener_of;
+use super::balancer::{Balancer, DatapathError, Known, Open};
 use super::host::{Path, Route};
+
+/// What there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upkeep {
+    /// Next hops may have moved.
+    Paths,
+    /// Time has passed too, and flows with it.
+    Everything,
+}
 
 impl Balancer {
     /// Waits until there is upkeep to do. Cancel safe.
-    pub(super) async fn due(&mut self) {
+    pub(super) async fn due(&mut self) -> Upkeep {
         tokio::select! {
-            _ = self.tick.tick() => {}
-            Some(()) = self.changes.next() => {
-                // Changes come in bursts; one look covers all that have come so far.
-                while self.changes.next().now_or_never().flatten().is_some() {}
-            }
+            _ = self.tick.tick() => Upkeep::Everything,
+            () = self.host.changed() => Upkeep::Paths,
         }
     }
 
-    /// Looks at every next hop again, ends idle flows and forgets listeners that have none left.
-    pub(super) async fn upkeep(&mut self) -> Result<(), DatapathError> {
+    /// Looks at every next hop again; ends idle flows, and forgets listeners that have none left.
+    pub(super) async fn upkeep(&mut self, due: Upkeep) -> Result<(), DatapathError> {
         self.refresh_paths().await?;
-        if self.listeners.is_empty() { Ok(()) } else { self.expire() }
+        match due {
+            Upkeep::Everything if !self.listeners.is_empty() => self.expire(),
+            Upkeep::Everything | Upkeep::Paths => Ok(()),
+        }
     }
 
     /// Follows routes, neighbours and interfaces.
@@ -97,27 +104,21 @@ impl Balancer {
     fn expire(&mut self) -> Result<(), DatapathError> {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
         let listeners = self.listeners.clone();
-        let kernel = self.kernel()?;
-        let swept = kernel.expire(now, |key| {
+        // Every flow's listener is asked for once: what is not asked for has no flow. One that the
+        // sweep ends counts once more, and its listener goes with the next sweep.
+        let busy = RefCell::new(HashSet::new());
+        let swept = self.kernel()?.expire(now, |key| {
+            busy.borrow_mut().insert(*key);
             listeners.iter().find(|open| open.key == *key).map(|open| open.entry.timeouts)
         })?;
         tracing::debug!(flows = swept.seen, idle = swept.idle, "swept");
 
-        let closed: Vec<ListenerKey> =
-            listeners.iter().filter(|open| open.entry.open == 0).map(|open| open.key).collect();
-        let draining = |known: &Known| known.entry.state == ServerState::Draining as u8;
-        if closed.is_empty() && !self.servers.values().any(draining) {
-            return self.detach_unneeded(|_| true);
+        let busy = busy.into_inner();
+        let is_over = |open: &&Open| open.entry.open == 0 && !busy.contains(&open.key);
+        for over in listeners.iter().filter(is_over) {
+            self.kernel()?.remove_listener(&over.key)?;
         }
-        let (mut busy, mut serving) = (HashSet::new(), HashSet::new());
-        for flow in self.kernel()?.flows() {
-            busy.insert(listener_of(&flow));
-            serving.insert(flow.server);
-        }
-        for key in closed.iter().filter(|key| !busy.contains(*key)) {
-            self.kernel()?.remove_listener(key)?;
-        }
-        self.listeners.retain(|open| open.entry.open == 1 || busy.contains(&open.key));
-        self.detach_unneeded(|server| serving.contains(&server))
+        self.listeners.retain(|open| !is_over(&open));
+        self.detach_unneeded()
     }
 }
