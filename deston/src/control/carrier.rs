@@ -1,7 +1,7 @@
 //! Which datapath carries a listener.
 
-use super::kernel::Kernel;
-use crate::datapath::Asked;
+use super::kernel::KernelDatapath;
+use crate::datapath::{Asked, DatapathError};
 use crate::model::{DatapathChoice, Layer, Listener, Pool, Server};
 
 /// What carries a listener's traffic.
@@ -24,21 +24,21 @@ impl Carrier {
 }
 
 /// The kernel was asked for by name, or carries the listener already, and cannot go on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[error(
-    "listener {listener}: datapath \"xdp\" cannot be had: {reason}; write \"auto\" or \"userspace\" \
+    "listener {listener}: datapath \"xdp\" cannot be had: {source}; write \"auto\" or \"userspace\" \
      to be served without it (a listener that runs in the kernel moves only by a restart)"
 )]
 pub struct NoCarrier {
     listener: String,
-    reason: String,
+    source: Box<DatapathError>,
 }
 
 /// Decides what carries a listener, and logs why it is not the faster one.
 pub(super) fn choose(
     listener: &Listener,
     pool: &Pool,
-    kernel: &mut impl Kernel,
+    kernel: &mut impl KernelDatapath,
 ) -> Result<Carrier, NoCarrier> {
     let choice = match &listener.layer {
         Layer::L4(l4) => l4.datapath,
@@ -55,7 +55,7 @@ pub(super) fn choose(
                 tracing::info!(
                     listener = listener.name,
                     datapath = "userspace",
-                    why_not_xdp = reason,
+                    why_not_xdp = %reason,
                     "datapath chosen"
                 );
                 Ok(Carrier::Userspace)
@@ -72,9 +72,9 @@ pub(super) fn choose(
 pub(super) fn insist(
     listener: &Listener,
     servers: &[Server],
-    kernel: &mut impl Kernel,
+    kernel: &mut impl KernelDatapath,
 ) -> Result<(), NoCarrier> {
     kernel
         .carry(listener, servers, Asked::Explicitly)
-        .map_err(|reason| NoCarrier { listener: listener.name.clone(), reason })
+        .map_err(|source| NoCarrier { listener: listener.name.clone(), source: source.into() })
 }

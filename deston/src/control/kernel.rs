@@ -13,14 +13,35 @@ use crate::model::{Listener, Server};
 
 /// The kernel did not take a change.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}")]
-pub struct KernelError {
-    /// What was tried and what the kernel says.
-    pub what: String,
+pub enum NotTaken {
+    /// Of a server.
+    #[error("server {name}: {source}")]
+    Server {
+        /// Its name.
+        name: String,
+        /// What the kernel says.
+        source: Box<DatapathError>,
+    },
+    /// Of a pool's table.
+    #[error("pool {name}: {source}")]
+    Pool {
+        /// Its name.
+        name: String,
+        /// What the kernel says.
+        source: Box<DatapathError>,
+    },
+    /// Of a listener.
+    #[error("listener {name}: {source}")]
+    Listener {
+        /// Its name.
+        name: String,
+        /// What the kernel says.
+        source: Box<DatapathError>,
+    },
 }
 
 /// The kernel datapath. [`Datapath`] is the one there is; tests have one on paper.
-pub trait Kernel {
+pub trait KernelDatapath {
     /// Whether this listener can be carried; `Err` says why not, for a user to read. Makes ready
     /// to carry it, which changes nothing for any packet.
     fn carry(
@@ -28,7 +49,7 @@ pub trait Kernel {
         listener: &Listener,
         servers: &[Server],
         asked: Asked,
-    ) -> Result<(), String>;
+    ) -> Result<(), DatapathError>;
 
     /// Makes a server known, or changes its limit or state.
     fn put_server(
@@ -36,13 +57,13 @@ pub trait Kernel {
         id: ServerId,
         server: &Server,
         state: ServerState,
-    ) -> Result<(), KernelError>;
+    ) -> Result<(), NotTaken>;
 
     /// Replaces a pool's table.
-    fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), KernelError>;
+    fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), NotTaken>;
 
     /// Makes a listener known, or changes its settings or pool.
-    fn put_listener(&mut self, listener: &Listener) -> Result<(), KernelError>;
+    fn put_listener(&mut self, listener: &Listener) -> Result<(), NotTaken>;
 
     /// Ends what `carry` made ready, whether it was put to use or not.
     fn settle(&mut self);
@@ -63,15 +84,15 @@ pub trait Kernel {
     fn forget_server(&mut self, id: ServerId);
 }
 
-impl Kernel for Datapath {
+impl KernelDatapath for Datapath {
     fn carry(
         &mut self,
         listener: &Listener,
         servers: &[Server],
         asked: Asked,
-    ) -> Result<(), String> {
+    ) -> Result<(), DatapathError> {
         let servers: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
-        Self::carry(self, listener, &servers, asked).map_err(|error| error.to_string())
+        Self::carry(self, listener, &servers, asked)
     }
 
     fn put_server(
@@ -79,19 +100,22 @@ impl Kernel for Datapath {
         id: ServerId,
         server: &Server,
         state: ServerState,
-    ) -> Result<(), KernelError> {
+    ) -> Result<(), NotTaken> {
         let told = Self::put_server(self, id, server, state);
-        told.map_err(|error| failed(format_args!("server {}", server.name), &error))
+        told.map_err(|source| NotTaken::Server { name: server.name.clone(), source: source.into() })
     }
 
-    fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), KernelError> {
+    fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), NotTaken> {
         let told = Self::put_table(self, pool, table);
-        told.map_err(|error| failed(format_args!("pool {pool}"), &error))
+        told.map_err(|source| NotTaken::Pool { name: pool.to_owned(), source: source.into() })
     }
 
-    fn put_listener(&mut self, listener: &Listener) -> Result<(), KernelError> {
+    fn put_listener(&mut self, listener: &Listener) -> Result<(), NotTaken> {
         let told = Self::open(self, listener);
-        told.map_err(|error| failed(format_args!("listener {}", listener.name), &error))
+        told.map_err(|source| NotTaken::Listener {
+            name: listener.name.clone(),
+            source: source.into(),
+        })
     }
 
     fn settle(&mut self) {
@@ -118,10 +142,6 @@ impl Kernel for Datapath {
     fn forget_server(&mut self, id: ServerId) {
         report(Self::forget_server(self, id));
     }
-}
-
-fn failed(what: std::fmt::Arguments<'_>, error: &DatapathError) -> KernelError {
-    KernelError { what: format!("{what}: {error}") }
 }
 
 /// What removes cannot be refused; a failure leaves something behind that carries nothing new.

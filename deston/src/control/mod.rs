@@ -5,7 +5,6 @@
 //! out. It carries no traffic and nothing on the path of a packet or request waits for it.
 
 mod carrier;
-mod dataplane;
 mod health;
 mod hold;
 mod kernel;
@@ -13,6 +12,7 @@ mod reconciler;
 mod servers;
 mod summary;
 mod tables;
+mod userspace;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,13 +22,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub use carrier::{Carrier, NoCarrier};
-pub use dataplane::Dataplane;
 pub use health::{Probe, Probes, TcpProbe, Transition};
 pub use hold::{Beside, Held};
-pub use kernel::{Kernel, KernelError};
+pub use kernel::{KernelDatapath, NotTaken};
 pub use reconciler::{Failure, Reconciler, Refused};
 pub use servers::{Condition, NoIdentifier, ServerKey};
 pub use summary::{Counts, Summary};
+pub use userspace::UserspaceDatapath;
 
 use crate::config::{self, Report};
 use crate::datapath::{self, Datapath, DatapathError};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use deston_common::limits::MAX_SERVERS;
 use deston_common::server::{ServerId, ServerState};
 
-use super::kernel::Kernel;
+use super::kernel::KernelDatapath;
 use crate::{live, model};
 
 /// What makes a server the same one across reloads.
@@ -140,7 +140,7 @@ impl Servers {
     }
 
     /// Forgets removed servers that nothing can name any more: no table, no connection, no flow.
-    pub(super) fn sweep(&mut self, kernel: &mut impl Kernel) {
+    pub(super) fn sweep(&mut self, kernel: &mut impl KernelDatapath) {
         let idle = |known: &Known| {
             // The registry's own reference is the last: nobody can take another.
             Arc::strong_count(&known.live) == 1 && kernel.open_flows(known.live.id()) == 0

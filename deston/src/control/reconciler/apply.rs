@@ -12,19 +12,19 @@ use deston_common::table::Table;
 
 use super::{Audience, Listener, Place, Pool, Prepared, Reconciler, key};
 use crate::control::carrier::Carrier;
-use crate::control::dataplane::Dataplane;
-use crate::control::kernel::{Kernel, KernelError};
+use crate::control::kernel::{KernelDatapath, NotTaken};
 use crate::control::servers::Condition;
 use crate::control::tables;
+use crate::control::userspace::UserspaceDatapath;
 use crate::live::{self, Serving, View};
 use crate::model::{self, AtStart, Change, Health, ServerChange};
 
-impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
+impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
     pub(super) fn apply(
         &mut self,
         changes: Vec<Change>,
         prepared: &mut Prepared<D>,
-    ) -> Vec<KernelError> {
+    ) -> Vec<NotTaken> {
         let mut errors = Vec::new();
         let mut replaced = BTreeMap::new();
         for change in changes {
@@ -67,7 +67,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         }
     }
 
-    fn set_runtime(&mut self, runtime: &model::Runtime, errors: &mut Vec<KernelError>) {
+    fn set_runtime(&mut self, runtime: &model::Runtime, errors: &mut Vec<NotTaken>) {
         let seed = Seed::from_text(&runtime.hash_seed);
         if seed == self.seed {
             return;
@@ -79,7 +79,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         }
     }
 
-    fn add_pool(&mut self, model: Arc<model::Pool>, errors: &mut Vec<KernelError>) {
+    fn add_pool(&mut self, model: Arc<model::Pool>, errors: &mut Vec<NotTaken>) {
         for server in &model.servers {
             self.put_server(&model, server, errors);
         }
@@ -93,7 +93,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         &mut self,
         model: &Arc<model::Pool>,
         servers: &[ServerChange],
-        errors: &mut Vec<KernelError>,
+        errors: &mut Vec<NotTaken>,
     ) {
         if let Some(pool) = self.pools.get_mut(&model.name) {
             pool.model = Arc::clone(model);
@@ -141,7 +141,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         &mut self,
         model: Arc<model::Listener>,
         place: Place<D>,
-        errors: &mut Vec<KernelError>,
+        errors: &mut Vec<NotTaken>,
     ) -> Option<Listener<D::Held>> {
         let pool = Arc::clone(&self.pools.get(&model.pool)?.live);
         let live = Arc::new(live::Listener::new(Serving { listener: Arc::clone(&model), pool }));
@@ -149,7 +149,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         let (address, held) = match place {
             Place::Userspace(bound) => {
                 let address = D::address(&bound);
-                self.dataplane.open(bound, Arc::clone(&live));
+                self.userspace.open(bound, Arc::clone(&live));
                 (address, None)
             }
             Place::Kernel(held) => {
@@ -170,7 +170,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         self.listeners.insert(name, Listener { model, live, carrier, held })
     }
 
-    fn change_listener(&mut self, model: Arc<model::Listener>, errors: &mut Vec<KernelError>) {
+    fn change_listener(&mut self, model: Arc<model::Listener>, errors: &mut Vec<NotTaken>) {
         let Some(pool) = self.pools.get(&model.pool) else { return };
         let serving = Serving { listener: Arc::clone(&model), pool: Arc::clone(&pool.live) };
         let Some(listener) = self.listeners.get_mut(&model.name) else { return };
@@ -194,7 +194,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                     other.model.name == model.name && other.carrier == Carrier::Userspace
                 };
                 if !(inherited && others.any(heir)) {
-                    self.dataplane.close(&model.name);
+                    self.userspace.close(&model.name);
                 }
             }
             // The kernel knows listeners by address: the entry may be another one's by now.
@@ -238,7 +238,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
     }
 
     /// Replaces a pool's table everywhere.
-    pub(super) fn publish(&mut self, model: &model::Pool, errors: &mut Vec<KernelError>) {
+    pub(super) fn publish(&mut self, model: &model::Pool, errors: &mut Vec<NotTaken>) {
         let view = self.view(model);
         let Some(pool) = self.pools.get(&model.name) else { return };
         if pool.audience == Audience::Everywhere {
@@ -251,7 +251,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         &mut self,
         pool: &model::Pool,
         server: &model::Server,
-        errors: &mut Vec<KernelError>,
+        errors: &mut Vec<NotTaken>,
     ) {
         match self.servers.put(key(pool, server), server) {
             Ok(_) => self.tell_server(pool, server, errors),
@@ -265,7 +265,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         &mut self,
         pool: &model::Pool,
         server: &model::Server,
-        errors: &mut Vec<KernelError>,
+        errors: &mut Vec<NotTaken>,
     ) {
         let audience = self.pools.get(&pool.name).map(|pool| pool.audience);
         if audience != Some(Audience::Everywhere) {
@@ -278,7 +278,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
     }
 
     /// Tells the kernel of a listener, and before it of its pool.
-    fn tell_listener(&mut self, listener: &model::Listener, errors: &mut Vec<KernelError>) {
+    fn tell_listener(&mut self, listener: &model::Listener, errors: &mut Vec<NotTaken>) {
         let Some(pool) = self.pools.get_mut(&listener.pool) else { return };
         if pool.audience == Audience::Userspace {
             pool.audience = Audience::Everywhere;

@@ -15,23 +15,23 @@ use std::sync::Arc;
 use deston_common::hash::Seed;
 
 use super::carrier::{self, Carrier, NoCarrier};
-use super::dataplane::Dataplane;
 use super::hold::Beside;
-use super::kernel::{Kernel, KernelError};
+use super::kernel::{KernelDatapath, NotTaken};
 use super::servers::{Condition, NoIdentifier, ServerKey, Servers};
 use super::summary::Summary;
+use super::userspace::UserspaceDatapath;
 use crate::live;
 use crate::model::{self, Change, Health, Model, diff};
 use crate::proxy::BindError;
 
 /// Owns the model and everything built from it.
-pub struct Reconciler<D: Dataplane, K: Kernel> {
+pub struct Reconciler<D: UserspaceDatapath, K: KernelDatapath> {
     model: Model,
     seed: Seed,
     servers: Servers,
     pools: BTreeMap<String, Pool>,
     listeners: BTreeMap<String, Listener<D::Held>>,
-    dataplane: D,
+    userspace: D,
     kernel: K,
 }
 
@@ -81,19 +81,19 @@ pub enum Failure {
     Identifier(#[from] NoIdentifier),
     /// The kernel datapath failed.
     #[error(transparent)]
-    Kernel(#[from] KernelError),
+    Kernel(#[from] NotTaken),
 }
 
 /// What was found and taken for the listeners that are added, by name.
 type Prepared<D> = BTreeMap<String, Place<D>>;
 
 /// An address that was taken for a listener, on the datapath that will carry it.
-enum Place<D: Dataplane> {
+enum Place<D: UserspaceDatapath> {
     Userspace(D::Bound),
     Kernel(Option<D::Held>),
 }
 
-impl<D: Dataplane> Place<D> {
+impl<D: UserspaceDatapath> Place<D> {
     fn carrier(&self) -> Carrier {
         match self {
             Self::Userspace(_) => Carrier::Userspace,
@@ -102,9 +102,9 @@ impl<D: Dataplane> Place<D> {
     }
 }
 
-impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
+impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
     /// Binds every listener of `model` and then opens them.
-    pub fn start(model: Model, dataplane: D, kernel: K) -> Result<Self, Refused> {
+    pub fn start(model: Model, userspace: D, kernel: K) -> Result<Self, Refused> {
         let nothing = Model {
             listeners: Vec::new(),
             pools: Vec::new(),
@@ -117,7 +117,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             servers: Servers::default(),
             pools: BTreeMap::new(),
             listeners: BTreeMap::new(),
-            dataplane,
+            userspace,
             kernel,
         };
         let (_, errors) = reconciler.become_model(model)?;
@@ -191,10 +191,10 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
 
     /// Gives the datapaths back, to be stopped.
     pub fn into_datapaths(self) -> (D, K) {
-        (self.dataplane, self.kernel)
+        (self.userspace, self.kernel)
     }
 
-    fn become_model(&mut self, new: Model) -> Result<(Summary, Vec<KernelError>), Refused> {
+    fn become_model(&mut self, new: Model) -> Result<(Summary, Vec<NotTaken>), Refused> {
         let changes = diff(&self.model, &new);
         let prepared = self.prepare(&changes, &new);
         let mut prepared = prepared.inspect_err(|_| self.settle())?;
@@ -217,7 +217,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         for listener in self.listeners.values_mut().filter(kernel) {
             if listener.held.is_none() {
                 // Not had, where a listener of ours on every address has the port.
-                listener.held = self.dataplane.hold(&listener.model, Beside::Nobody).ok().flatten();
+                listener.held = self.userspace.hold(&listener.model, Beside::Nobody).ok().flatten();
             }
         }
     }
@@ -283,7 +283,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             }
         }
         Ok(match carrier {
-            Carrier::Userspace => Place::Userspace(self.dataplane.bind(listener)?),
+            Carrier::Userspace => Place::Userspace(self.userspace.bind(listener)?),
             Carrier::Kernel => {
                 let others = new.listeners.iter().filter(|other| other.name != listener.name);
                 let ours = self.model.listeners.iter().chain(others);
@@ -292,7 +292,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                 } else {
                     Beside::Nobody
                 };
-                Place::Kernel(self.dataplane.hold(listener, beside)?)
+                Place::Kernel(self.userspace.hold(listener, beside)?)
             }
         })
     }

@@ -111,7 +111,10 @@ fn an_explicit_xdp_that_cannot_be_had_is_refused() {
     let xdp = text("a", &[1]).replace("port = 80\n", "port = 80\ndatapath = \"xdp\"\n");
     let (lab, journal) = start_beside(&xdp, &[]);
     let refused = lab.err().unwrap().to_string();
-    assert!(refused.starts_with("listener a: datapath \"xdp\" cannot be had: no k"), "{refused}");
+    assert!(
+        refused.starts_with("listener a: datapath \"xdp\" cannot be had: the listener is on every"),
+        "{refused}"
+    );
     assert_eq!(journal.read(), [""; 0]);
 }
 

@@ -14,7 +14,7 @@ use deston_common::table::Table;
 
 use super::*;
 use crate::config;
-use crate::datapath::Asked;
+use crate::datapath::{Asked, DatapathError, Reason};
 
 /// Everything the datapaths were told, in order.
 #[derive(Clone, Default)]
@@ -37,7 +37,7 @@ struct Paper {
     in_use: Rc<RefCell<Vec<u16>>>,
 }
 
-impl Dataplane for Paper {
+impl UserspaceDatapath for Paper {
     type Bound = SocketAddr;
     type Held = ();
 
@@ -80,17 +80,18 @@ struct PaperKernel {
     unroutable: Rc<RefCell<u16>>,
 }
 
-impl Kernel for PaperKernel {
+impl KernelDatapath for PaperKernel {
     fn carry(
         &mut self,
         listener: &model::Listener,
         servers: &[model::Server],
         _: Asked,
-    ) -> Result<(), String> {
-        if servers.iter().any(|server| server.address.port() == *self.unroutable.borrow()) {
-            return Err("no route".to_owned());
+    ) -> Result<(), DatapathError> {
+        let unroutable = *self.unroutable.borrow();
+        if servers.iter().any(|server| server.address.port() == unroutable) {
+            return Err(Reason::NoRoute(std::net::Ipv4Addr::LOCALHOST).into());
         }
-        if listener.name.starts_with('k') { Ok(()) } else { Err("no k".to_owned()) }
+        if listener.name.starts_with('k') { Ok(()) } else { Err(Reason::Wildcard.into()) }
     }
 
     fn put_server(
@@ -98,18 +99,18 @@ impl Kernel for PaperKernel {
         id: ServerId,
         server: &model::Server,
         state: ServerState,
-    ) -> Result<(), KernelError> {
+    ) -> Result<(), NotTaken> {
         let port = server.address.port();
         self.journal.write(format!("kernel: server {} is :{port} {state:?}", id.0));
         Ok(())
     }
 
-    fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), KernelError> {
+    fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), NotTaken> {
         self.journal.write(format!("kernel: table {pool} is {:?}", slots(table)));
         Ok(())
     }
 
-    fn put_listener(&mut self, listener: &model::Listener) -> Result<(), KernelError> {
+    fn put_listener(&mut self, listener: &model::Listener) -> Result<(), NotTaken> {
         let (name, port) = (&listener.name, listener.address.port());
         self.journal.write(format!("kernel: listener {name}:{port} has pool {}", listener.pool));
         Ok(())

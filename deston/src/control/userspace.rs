@@ -8,7 +8,7 @@ use crate::proxy::{BindError, Bound, Proxy};
 use crate::{live, model};
 
 /// The userspace datapath. [`Proxy`] is the one there is; tests have one without sockets.
-pub trait Dataplane {
+pub trait UserspaceDatapath {
     /// An address that is taken and not yet served.
     type Bound;
 
@@ -35,7 +35,7 @@ pub trait Dataplane {
     fn close(&self, name: &str);
 }
 
-impl Dataplane for Proxy {
+impl UserspaceDatapath for Proxy {
     type Bound = Bound;
     type Held = Held;
 
