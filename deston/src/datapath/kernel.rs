@@ -78,7 +78,8 @@ pub struct Kernel {
     pub(super) ebpf: Ebpf,
     listeners: HashMap<MapData, ListenerKey, ListenerEntry>,
     tables: ArrayOfMaps<MapData, Array<MapData, Table>>,
-    cursors: Array<MapData, u64>,
+    #[cfg(feature = "testing")]
+    pub(super) cursors: Array<MapData, u64>,
     servers: Array<MapData, ServerEntry>,
     loads: Array<MapData, Load>,
     pub(super) flows: HashMap<MapData, FlowKey, FlowEntry>,
@@ -122,6 +123,7 @@ impl Kernel {
         Ok(Self {
             listeners: take(&mut ebpf, "LISTENERS")?,
             tables: take(&mut ebpf, "POOL_TABLES")?,
+            #[cfg(feature = "testing")]
             cursors: take(&mut ebpf, "CURSORS")?,
             servers: take(&mut ebpf, "SERVERS")?,
             loads: take(&mut ebpf, "LOADS")?,
@@ -192,16 +194,6 @@ impl Kernel {
     /// Forgets a listener; packets of its flows are passed from here on.
     pub fn remove_listener(&mut self, key: &ListenerKey) -> Result<(), KernelError> {
         self.listeners.remove(key).map_err(map("LISTENERS"))
-    }
-
-    /// A pool's cursor: how many flows have entered its table.
-    pub fn cursor(&self, pool: u32) -> Result<u64, KernelError> {
-        self.cursors.get(&pool, 0).map_err(map("CURSORS"))
-    }
-
-    /// Sets a pool's cursor.
-    pub fn put_cursor(&mut self, pool: u32, cursor: u64) -> Result<(), KernelError> {
-        self.cursors.set(pool, cursor, 0).map_err(map("CURSORS"))
     }
 
     /// A server's counts of flows.

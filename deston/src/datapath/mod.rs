@@ -11,6 +11,7 @@ mod host;
 mod interfaces;
 mod kernel;
 mod plan;
+#[cfg(feature = "testing")]
 mod run;
 mod upkeep;
 
@@ -20,4 +21,5 @@ pub use handle::Datapath;
 pub use host::HostError;
 pub use kernel::{AttachError, Attached, Kernel, KernelError};
 pub use plan::{Asked, Reason};
+#[cfg(feature = "testing")]
 pub use run::{Action, Ran};

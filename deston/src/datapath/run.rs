@@ -1,10 +1,11 @@
-//! Running the balancer on one packet, attached or not: the kernel's BPF_PROG_TEST_RUN.
+//! What specs and measurements ask of the programs (feature `testing`): runs on one packet, attached
+//! or not (the kernel's BPF_PROG_TEST_RUN), what the verifier said, the cursors.
 
 use std::time::Duration;
 
 use aya::programs::{TestRun, TestRunOptions};
 
-use super::kernel::{BALANCE, Kernel, KernelError, program};
+use super::kernel::{BALANCE, Kernel, KernelError, map, program};
 
 /// What the kernel would do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,5 +69,15 @@ impl Kernel {
             other => Action::Other(other),
         };
         Ok(Ran { action, packet: out, duration: result.duration })
+    }
+
+    /// A pool's cursor: how many flows have entered its table.
+    pub fn cursor(&self, pool: u32) -> Result<u64, KernelError> {
+        self.cursors.get(&pool, 0).map_err(map("CURSORS"))
+    }
+
+    /// Sets a pool's cursor.
+    pub fn put_cursor(&mut self, pool: u32, cursor: u64) -> Result<(), KernelError> {
+        self.cursors.set(pool, cursor, 0).map_err(map("CURSORS"))
     }
 }
