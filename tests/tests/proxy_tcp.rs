@@ -230,6 +230,39 @@ async fn a_server_s_reset_resets_the_client() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_late_gets_all_that_a_server_said_before_it_left() {
+    let said = "all I have to say, ".repeat(2_000);
+    let says = said.clone();
+    let leaving = Server::tcp(move |mut stream| {
+        let says = says.clone();
+        async move {
+            stream.read_u8().await.unwrap();
+            // Closed with everything read: a FIN, then a reset for whatever else comes.
+            stream.write_all(says.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let pool = live_pool(Algorithm::RoundRobin, [server(leaving.address)]);
+    let proxied = Proxied::tcp(&pool);
+    let socket = TcpSocket::new_v4().unwrap();
+    // Nearly all of it has to wait in the proxy's socket.
+    socket.set_recv_buffer_size(2_048).unwrap();
+    let mut client = soon(socket.connect(proxied.address)).await.unwrap();
+    client.write_all(b"?").await.unwrap();
+    until("a server's connection", || pool.view().servers[0].open() == 1).await;
+    soon(async {
+        while pool.view().servers[0].open() == 1 {
+            client.write_all(b"more").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let heard = end_of(&mut client).await;
+    assert_eq!(heard.as_ref().map(String::len), Ok(said.len()));
+    assert!(heard == Ok(said), "the bytes differ");
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limits_are_reset_and_closed_ones_make_room() {
     let (a, b) = (Server::echo().await, Server::echo().await);
     let limited = [server(a.address).max_connections(2), server(b.address).max_connections(3)];
