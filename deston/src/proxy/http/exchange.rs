@@ -152,7 +152,7 @@ impl Exchange<'_> {
                 .flatten()
                 .map(Claim::Pooled)
                 .or_else(|| server.claim().map(Claim::Place))
-                .or_else(|| (server.idle() > 0).then(|| Claim::Awaited(Arc::clone(server))));
+                .or_else(|| server.may_free_a_slot().then(|| Claim::Awaited(Arc::clone(server))));
             claim.is_some()
         })?;
         claim
