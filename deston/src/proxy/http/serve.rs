@@ -160,8 +160,10 @@ fn overdue(downstream: &Downstream, timer: &mut Timer, cx: &mut Context<'_>) -> 
     timer.poll(downstream.clock.deadline(), cx).map(|()| match downstream.clock.phase() {
         Phase::Idle => Some(End::Idle),
         Phase::Head => Some(End::HeadOverdue),
-        Phase::Uploading | Phase::Replying => Some(End::Broken),
-        Phase::Routing | Phase::Awaiting => {
+        Phase::Replying => Some(End::Broken),
+        Phase::Uploading if downstream.clock.awaits_client() => Some(End::Broken),
+        // The server is late: with its answer, or in taking the request's body.
+        Phase::Uploading | Phase::Routing | Phase::Awaiting => {
             downstream.clock.expire();
             None
         }
