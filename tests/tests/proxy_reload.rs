@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use deston_tests::lab::Deston;
+use deston_tests::lab::{Deston, pause};
 use nix::sys::signal::Signal;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -120,7 +120,7 @@ fn reload(deston: &mut Deston, configs: &Configs, stop: &AtomicBool) {
         deston.reload(config);
         let line = deston.wait_for_log("reloaded");
         assert_eq!(line.contains("not reloaded"), config == &configs.broken, "{line}");
-        thread::park_timeout(EVERY);
+        pause(EVERY);
     }
     stop.store(true, Ordering::Relaxed);
 }

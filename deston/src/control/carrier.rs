@@ -2,7 +2,7 @@
 
 use super::kernel::Kernel;
 use crate::datapath::Asked;
-use crate::model::{DatapathChoice, Layer, Listener, Pool};
+use crate::model::{DatapathChoice, Layer, Listener, Pool, Server};
 
 /// What carries a listener's traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,19 +62,19 @@ pub(super) fn choose(
             }
         },
         DatapathChoice::Xdp => {
-            insist(listener, pool, kernel)?;
+            insist(listener, &pool.servers, kernel)?;
             Ok(Carrier::Kernel)
         }
     }
 }
 
-/// Makes the kernel ready to carry a listener with the pool's servers, or says why it cannot.
+/// Makes the kernel ready to carry a listener with some servers, or says why it cannot.
 pub(super) fn insist(
     listener: &Listener,
-    pool: &Pool,
+    servers: &[Server],
     kernel: &mut impl Kernel,
 ) -> Result<(), NoCarrier> {
     kernel
-        .carry(listener, &pool.servers, Asked::Explicitly)
+        .carry(listener, servers, Asked::Explicitly)
         .map_err(|reason| NoCarrier { listener: listener.name.clone(), reason })
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::hold::{self, Beside, Held};
 use crate::proxy::{BindError, Bound, Proxy};
 use crate::{live, model};
 
@@ -11,8 +12,18 @@ pub trait Dataplane {
     /// An address that is taken and not yet served.
     type Bound;
 
+    /// An address that is held for the kernel datapath.
+    type Held;
+
     /// Takes the listener's address.
     fn bind(&self, listener: &model::Listener) -> Result<Self::Bound, BindError>;
+
+    /// Holds the address of a listener that the kernel carries; `None` if it is not of this host.
+    fn hold(
+        &self,
+        listener: &model::Listener,
+        beside: Beside,
+    ) -> Result<Option<Self::Held>, BindError>;
 
     /// Where a bound listener listens.
     fn address(bound: &Self::Bound) -> SocketAddr;
@@ -26,9 +37,14 @@ pub trait Dataplane {
 
 impl Dataplane for Proxy {
     type Bound = Bound;
+    type Held = Held;
 
     fn bind(&self, listener: &model::Listener) -> Result<Bound, BindError> {
         Self::bind(self, listener)
+    }
+
+    fn hold(&self, listener: &model::Listener, beside: Beside) -> Result<Option<Held>, BindError> {
+        hold::hold(listener, beside)
     }
 
     fn address(bound: &Bound) -> SocketAddr {

@@ -44,6 +44,9 @@ pub trait Kernel {
     /// Makes a listener known, or changes its settings or pool.
     fn put_listener(&mut self, listener: &Listener) -> Result<(), KernelError>;
 
+    /// Ends what `carry` made ready, whether it was put to use or not.
+    fn settle(&mut self);
+
     /// Takes no new flow for a listener; those it has are carried on.
     fn close_listener(&mut self, listener: &Listener);
 
@@ -89,6 +92,10 @@ impl Kernel for Datapath {
     fn put_listener(&mut self, listener: &Listener) -> Result<(), KernelError> {
         let told = Self::open(self, listener);
         told.map_err(|error| failed(format_args!("listener {}", listener.name), &error))
+    }
+
+    fn settle(&mut self) {
+        report(Self::settle(self));
     }
 
     fn close_listener(&mut self, listener: &Listener) {

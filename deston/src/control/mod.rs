@@ -7,6 +7,7 @@
 mod carrier;
 mod dataplane;
 mod health;
+mod hold;
 mod kernel;
 mod reconciler;
 mod servers;
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 pub use carrier::{Carrier, NoCarrier};
 pub use dataplane::Dataplane;
 pub use health::{Probe, Probes, TcpProbe, Transition};
+pub use hold::{Beside, Held};
 pub use kernel::{Kernel, KernelError};
 pub use reconciler::{Failure, Reconciler, Refused};
 pub use servers::{Condition, NoIdentifier, ServerKey};

@@ -4,30 +4,28 @@
 //! then the listener; removal in reverse. A removed listener stays, closed, until its last flow
 //! has ended; a removed server stays in SERVERS while flows name it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use deston_common::conntrack::State;
+use deston_common::flow::FlowEntry;
 use deston_common::limits::MAX_POOLS;
 use deston_common::listener::{FlowTimeouts, ListenerEntry, ListenerKey};
 use deston_common::net::{Be16, TCP, UDP};
 use deston_common::outcome::Outcome;
 use deston_common::server::{Load, ServerEntry, ServerId, ServerState};
 use deston_common::table::Table;
-use futures_util::Stream;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::host::{Host, HostError, Route};
+use super::host::{Host, HostError};
 use super::kernel::{AttachError, Attached, Kernel, KernelError};
 use super::plan::{self, Asked, Plan, Reason};
 use crate::model::{self, L4, Layer, Listener, Protocol};
 
 /// How often idle flows are looked for, and next hops asked for again.
 const UPKEEP: Duration = Duration::from_secs(5);
-/// How often open flows are counted while draining.
-const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
 /// Why the kernel datapath cannot do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -57,13 +55,16 @@ pub enum DatapathError {
 
 /// The kernel datapath of this process; dropped, it detaches.
 pub(super) struct Balancer {
-    settings: model::Kernel,
+    pub(super) settings: model::Kernel,
     pub(super) host: Host,
-    pub(super) changes: Box<dyn Stream<Item = ()> + Unpin>,
     pub(super) tick: Interval,
     /// Loaded once a listener can be carried.
     kernel: Option<Kernel>,
-    attached: Vec<Attached>,
+    pub(super) attached: Vec<Attached>,
+    /// Interfaces that took no program when traffic moved to them, until the next reload.
+    pub(super) refused: BTreeSet<u32>,
+    /// What was made ready since the last reload was settled.
+    pub(super) planned: Vec<(ListenerKey, Plan)>,
     /// Pool names by index; a free index has none.
     pools: Vec<Option<String>>,
     pub(super) servers: BTreeMap<ServerId, Known>,
@@ -75,6 +76,8 @@ pub(super) struct Known {
     pub(super) name: String,
     pub(super) address: SocketAddr,
     pub(super) entry: ServerEntry,
+    /// Interfaces by which it is or was reached: flows may still use the older ones.
+    pub(super) interfaces: BTreeSet<u32>,
 }
 
 /// A listener in the kernel; closed while it only finishes flows.
@@ -82,6 +85,10 @@ pub(super) struct Known {
 pub(super) struct Open {
     pub(super) key: ListenerKey,
     pub(super) entry: ListenerEntry,
+    /// Interfaces that clients' packets come in by, by name.
+    pub(super) names: BTreeSet<String>,
+    /// And by index: those that the names have or had, for flows may still use the older ones.
+    pub(super) interfaces: BTreeSet<u32>,
 }
 
 /// What the kernel has counted.
@@ -96,16 +103,17 @@ pub struct Report {
 impl Balancer {
     /// Connects to the host; loads and attaches nothing.
     pub(super) fn start(settings: model::Kernel) -> Result<Self, DatapathError> {
-        let (host, changes) = Host::connect()?;
+        let host = Host::connect()?;
         let mut tick = interval(UPKEEP);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             settings,
             host,
-            changes: Box::new(changes),
             tick,
             kernel: None,
             attached: Vec::new(),
+            refused: BTreeSet::new(),
+            planned: Vec::new(),
             pools: Vec::new(),
             servers: BTreeMap::new(),
             listeners: Vec::new(),
@@ -122,34 +130,7 @@ impl Balancer {
         let l4 = l4(listener)?;
         let mode = self.settings.xdp_mode;
         let plan = plan::plan(&self.host, listener, l4, servers, asked, mode).await?;
-        if self.kernel.is_none() {
-            self.kernel = Some(Kernel::load(self.settings.flows)?);
-        }
-        self.attach(&plan)
-    }
-
-    /// On an error, what this call attached is detached.
-    fn attach(&mut self, plan: &Plan) -> Result<(), DatapathError> {
-        let Some(kernel) = &mut self.kernel else { return Ok(()) };
-        let before = self.attached.len();
-        for interface in plan.interfaces() {
-            if self.attached.iter().any(|attached| attached.interface() == interface) {
-                continue;
-            }
-            match kernel.attach(interface, self.settings.xdp_mode) {
-                Ok(attached) => {
-                    tracing::debug!(interface, "attached");
-                    self.attached.push(attached);
-                }
-                Err(error) => {
-                    for attached in self.attached.split_off(before) {
-                        kernel.detach(attached)?;
-                    }
-                    return Err(error.into());
-                }
-            }
-        }
-        Ok(())
+        self.attach(key(listener, l4)?, plan)
     }
 
     pub(super) async fn put_server(
@@ -161,20 +142,28 @@ impl Balancer {
         let IpAddr::V4(address) = server.address.ip() else {
             return Err(Reason::NotIpv4(server.address.ip()).into());
         };
-        let known = self.servers.get(&id);
-        let is_new = known.is_none_or(|known| known.address != server.address);
+        let known = self.servers.get(&id).filter(|known| known.address == server.address);
         let entry = ServerEntry {
             address: address.into(),
             port: Be16::from_host(server.address.port()),
             state: state as u8,
             max_connections: server.max_connections.get(),
-            ..known.filter(|_| !is_new).map(|known| known.entry).unwrap_or_default()
+            ..known.map(|known| known.entry).unwrap_or_default()
         };
-        if is_new && let Route::Out(path) = self.host.route(address).await? {
-            self.host.keep_resolved(&path).await?;
+        let interfaces = known.map(|known| known.interfaces.clone());
+        let is_new = interfaces.is_none();
+        let mut known = Known {
+            name: server.name.clone(),
+            address: server.address,
+            entry,
+            interfaces: interfaces.unwrap_or_default(),
+        };
+        let path = self.path_to(&known).await?;
+        if let Some(path) = path.as_ref().filter(|_| is_new) {
+            self.host.keep_resolved(path).await?;
         }
-        let mut known = Known { name: server.name.clone(), address: server.address, entry };
-        known.entry = self.with_path(&known).await?;
+        known.entry = self.entry_by(&known, path.as_ref()).await?;
+        known.interfaces.insert(known.entry.ifindex);
         self.kernel()?.put_server(id, &known.entry)?;
         self.servers.insert(id, known);
         Ok(())
@@ -224,8 +213,17 @@ impl Balancer {
             ..ListenerEntry::default()
         };
         self.kernel()?.put_listener(&key, &entry)?;
+        let known = self.listeners.iter().find(|open| open.key == key);
+        let planned = self.planned.iter().rev().find(|(planned, _)| *planned == key);
+        let (names, interfaces) = match (planned, known) {
+            (Some((_, plan)), _) => {
+                plan.clients().map(|link| (link.name.clone(), link.index)).unzip()
+            }
+            (None, Some(open)) => (open.names.clone(), open.interfaces.clone()),
+            (None, None) => Default::default(),
+        };
         self.listeners.retain(|open| open.key != key);
-        self.listeners.push(Open { key, entry });
+        self.listeners.push(Open { key, entry, names, interfaces });
         Ok(())
     }
 
@@ -234,18 +232,27 @@ impl Balancer {
         self.close_where(|open| open.key == key)
     }
 
-    /// Closes every listener and waits for TCP flows to finish; returns how many have not.
-    pub(super) async fn drain(&mut self, deadline: Duration) -> Result<u64, DatapathError> {
-        self.close_where(|_| true)?;
-        let until = Instant::now() + deadline;
-        let mut look = interval(DRAIN_LOOK);
-        loop {
-            look.tick().await;
-            let open = self.kernel.as_ref().map_or(0, open_tcp_flows);
-            if open == 0 || Instant::now() >= until {
-                return Ok(open);
-            }
+    /// Closes every listener; their flows go on.
+    pub(super) fn close_all(&mut self) -> Result<(), DatapathError> {
+        self.close_where(|_| true)
+    }
+
+    /// TCP flows whose server's socket is open.
+    pub(super) fn open_tcp_flows(&self) -> Result<u64, DatapathError> {
+        let Some(kernel) = &self.kernel else { return Ok(0) };
+        let is_open =
+            |flow: &FlowEntry| flow.key.protocol == TCP && flow.state & State::RELEASED == 0;
+        Ok(kernel.flows().filter(is_open).count() as u64)
+    }
+
+    /// Places that flows hold at all servers together, TCP and UDP.
+    pub(super) fn places(&self) -> Result<u64, DatapathError> {
+        let Some(kernel) = &self.kernel else { return Ok(0) };
+        let mut places = 0;
+        for id in self.servers.keys() {
+            places += kernel.load_of(*id)?.in_use;
         }
+        Ok(places)
     }
 
     pub(super) fn report(&self) -> Result<Report, DatapathError> {
@@ -295,14 +302,6 @@ impl Balancer {
         let index = u32::try_from(place).ok().filter(|index| *index < MAX_POOLS);
         index.ok_or(DatapathError::TooManyPools)
     }
-}
-
-/// TCP flows whose server's socket is open.
-fn open_tcp_flows(kernel: &Kernel) -> u64 {
-    let is_open = |flow: &deston_common::flow::FlowEntry| {
-        flow.key.protocol == TCP && flow.state & State::RELEASED == 0
-    };
-    kernel.flows().filter(is_open).count() as u64
 }
 
 fn l4(listener: &Listener) -> Result<&L4, Reason> {

@@ -1,8 +1,9 @@
 //! The handle that `control` holds: the datapath runs on a thread of its own.
 //!
-//! Asking the host about routes takes time, and a sweep of all flows takes longer; neither may hold
-//! up health checks or reloads of userspace listeners. The thread starts when the kernel is first
-//! asked for and ends with the handle, which detaches everything.
+//! Asking the host about routes takes time, and a sweep of all flows takes longer: that goes on
+//! beside health checks and reloads, which wait for it only where they ask for something meanwhile,
+//! and for one sweep at most. The thread starts when the kernel is first asked for and ends with
+//! the handle, which detaches everything.
 
 use std::net::SocketAddr;
 use std::sync::mpsc as answers;
@@ -14,6 +15,7 @@ use deston_common::table::Table;
 use tokio::sync::mpsc as requests;
 
 use super::balancer::{Balancer, DatapathError, Report};
+use super::drain::Drain;
 use super::plan::Asked;
 use crate::model::{self, Listener};
 
@@ -33,8 +35,10 @@ struct Running {
 
 struct Request {
     command: Command,
-    answer: answers::SyncSender<Result<Answer, DatapathError>>,
+    answer: Answerer,
 }
+
+type Answerer = answers::SyncSender<Result<Answer, DatapathError>>;
 
 enum Command {
     Carry(Box<Listener>, Vec<SocketAddr>, Asked),
@@ -46,6 +50,7 @@ enum Command {
     ForgetPool(String),
     Open(Box<Listener>),
     Close(Box<Listener>),
+    Settle,
     Drain(Duration),
     Report,
 }
@@ -63,7 +68,8 @@ impl Datapath {
     }
 
     /// Whether the kernel can carry a layer 4 listener. If so, the programs are loaded and attached
-    /// to its interfaces, which changes nothing for any packet until a listener is opened.
+    /// to its interfaces, which changes nothing for any packet until a listener is opened. They
+    /// stay attached until [`settle`](Self::settle), or for as long as a listener needs them.
     pub fn carry(
         &mut self,
         listener: &Listener,
@@ -121,6 +127,12 @@ impl Datapath {
     /// Closes a listener: it gets no new flow, and its old ones go on.
     pub fn close(&mut self, listener: &Listener) -> Result<(), DatapathError> {
         self.tell(Command::Close(Box::new(listener.clone())))
+    }
+
+    /// Ends the preparations of [`carry`](Self::carry), applied or not: interfaces that nothing needs
+    /// are detached.
+    pub fn settle(&mut self) -> Result<(), DatapathError> {
+        self.ask(Command::Settle).map(drop)
     }
 
     /// Closes every listener and waits until no TCP flow is open, at most for `deadline`; returns
@@ -201,22 +213,47 @@ fn start(settings: model::Kernel) -> Result<Running, DatapathError> {
     Ok(Running { requests, thread })
 }
 
+/// Answers requests, and keeps up what is in the kernel, also while flows drain.
 async fn serve(mut balancer: Balancer, mut incoming: requests::Receiver<Request>) {
+    let mut draining: Option<(Drain, Answerer)> = None;
     loop {
         tokio::select! {
+            // Somebody waits for a request; upkeep waits for nobody.
+            biased;
             request = incoming.recv() => match request {
+                Some(Request { command: Command::Drain(limit), answer }) => {
+                    match Drain::begin(&mut balancer, limit) {
+                        Ok(drain) => draining = Some((drain, answer)),
+                        Err(error) => drop(answer.send(Err(error))),
+                    }
+                }
                 Some(Request { command, answer }) => {
                     // The asker may have given up, which changes nothing.
                     let _ = answer.send(obey(&mut balancer, command).await);
                 }
                 None => return,
             },
-            () = balancer.due() => {
-                if let Err(error) = balancer.upkeep().await {
+            () = due(&mut draining) => {
+                let looked = draining.as_mut().map(|(drain, _)| drain.look(&balancer));
+                let done = looked.and_then(Result::transpose);
+                if let Some((done, (_, answer))) = done.and_then(|done| Some((done, draining.take()?))) {
+                    let _ = answer.send(done.map(Answer::Flows));
+                }
+            }
+            due = balancer.due() => {
+                if let Err(error) = balancer.upkeep(due).await {
                     tracing::warn!(%error, "upkeep of the kernel datapath failed; it is tried again");
                 }
             }
         }
+    }
+}
+
+/// When to look after a drain; never, if there is none.
+async fn due(draining: &mut Option<(Drain, Answerer)>) {
+    match draining {
+        Some((drain, _)) => drain.due().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -233,7 +270,9 @@ async fn obey(balancer: &mut Balancer, command: Command) -> Result<Answer, Datap
         Command::ForgetPool(pool) => balancer.forget_pool(&pool),
         Command::Open(listener) => balancer.open(&listener)?,
         Command::Close(listener) => balancer.close(&listener)?,
-        Command::Drain(deadline) => return Ok(Answer::Flows(balancer.drain(deadline).await?)),
+        Command::Settle => balancer.settle()?,
+        // Answered when it is over, by `serve`.
+        Command::Drain(_) => {}
         Command::Report => return Ok(Answer::Report(balancer.report()?)),
     }
     Ok(Answer::Done)

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use deston_common::net::Mac;
 use futures_util::{Stream, StreamExt, TryStreamExt};
@@ -17,6 +18,7 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// Why the host could not be asked.
@@ -38,8 +40,9 @@ pub enum HostError {
 /// The host's network configuration.
 pub(super) struct Host {
     handle: Handle,
-    /// Owns the task that reads the netlink socket.
-    _connection: JoinSet<()>,
+    changes: Arc<Notify>,
+    /// Owns the tasks that read the netlink socket and take note of what it tells.
+    _tasks: JoinSet<()>,
 }
 
 /// Where packets to an address go.
@@ -78,18 +81,31 @@ pub(super) struct Link {
 }
 
 impl Host {
-    /// Connects to the kernel; the stream yields whenever links, addresses, routes or neighbours
-    /// may have changed.
-    pub(super) fn connect() -> Result<(Self, impl Stream<Item = ()> + Unpin), HostError> {
-        let (connection, handle, messages) = rtnetlink::new_multicast_connection(&[
+    /// Connects to the kernel.
+    pub(super) fn connect() -> Result<Self, HostError> {
+        let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(&[
             MulticastGroup::Link,
             MulticastGroup::Neigh,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv4Route,
         ])?;
-        let mut task = JoinSet::new();
-        task.spawn(connection);
-        Ok((Self { handle, _connection: task }, messages.map(|_| ())))
+        let changes = Arc::new(Notify::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(connection);
+        let changed = Arc::clone(&changes);
+        // The messages' queue has no bound, so it is emptied whatever else goes on.
+        tasks.spawn(async move {
+            while messages.next().await.is_some() {
+                changed.notify_one();
+            }
+        });
+        Ok(Self { handle, changes, _tasks: tasks })
+    }
+
+    /// Waits until links, addresses, routes or neighbours may have changed since the last call;
+    /// many changes at once are one. Cancel safe.
+    pub(super) async fn changed(&self) {
+        self.changes.notified().await;
     }
 
     /// Where packets to `address` go.
@@ -153,7 +169,8 @@ impl Host {
         first_link(request.execute(), name).await
     }
 
-    async fn link(&self, index: u32) -> Result<Option<Link>, HostError> {
+    /// The interface of an index.
+    pub(super) async fn link(&self, index: u32) -> Result<Option<Link>, HostError> {
         first_link(self.handle.link().get().match_index(index).execute(), index).await
     }
 

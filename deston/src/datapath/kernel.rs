@@ -90,6 +90,7 @@ pub struct Kernel {
 #[derive(Debug)]
 pub struct Attached {
     interface: String,
+    index: u32,
     link: XdpLinkId,
 }
 
@@ -97,6 +98,11 @@ impl Attached {
     /// The interface.
     pub fn interface(&self) -> &str {
         &self.interface
+    }
+
+    /// Its index: an interface that is made anew under the same name is another one.
+    pub fn index(&self) -> u32 {
+        self.index
     }
 }
 
@@ -147,7 +153,7 @@ impl Kernel {
             }
             Some(_) | None => refused(source),
         })?;
-        Ok(Attached { interface: interface.to_owned(), link })
+        Ok(Attached { interface: interface.to_owned(), index, link })
     }
 
     /// Detaches from an interface.

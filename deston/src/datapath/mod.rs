@@ -4,9 +4,11 @@
 //! table, open a listener) and knows neither the configuration nor the proxy.
 
 mod balancer;
+mod drain;
 mod expiry;
 mod handle;
 mod host;
+mod interfaces;
 mod kernel;
 mod plan;
 mod run;

@@ -1,6 +1,5 @@
 //! Whether the kernel can carry a listener, by which interfaces, and if not, why.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::host::{Host, HostError, Link, Route};
@@ -12,13 +11,19 @@ const OLDEST: (u32, u32) = (6, 1);
 /// How the kernel carries a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    interfaces: Vec<String>,
+    clients: Vec<Link>,
+    servers: Vec<Link>,
 }
 
 impl Plan {
+    /// Interfaces that clients' packets come in by.
+    pub(super) fn clients(&self) -> impl Iterator<Item = &Link> {
+        self.clients.iter()
+    }
+
     /// Interfaces that clients' and servers' packets come in by.
-    pub(super) fn interfaces(&self) -> &[String] {
-        &self.interfaces
+    pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
+        self.clients.iter().chain(&self.servers)
     }
 }
 
@@ -90,33 +95,33 @@ pub(super) async fn plan(
         return Err(Reason::Wildcard);
     }
 
-    let mut links = BTreeMap::new();
+    let mut plan = Plan { clients: Vec::new(), servers: Vec::new() };
     if l4.interfaces.is_empty() {
         let link = host.link_with(address).await?.ok_or(Reason::AddressNotHere(address))?;
-        links.insert(link.index, link);
+        plan.clients.push(link);
     }
     for name in &l4.interfaces {
         let link = host.link_named(name).await?;
-        let link = link.ok_or_else(|| Reason::NoInterface(name.clone()))?;
-        links.insert(link.index, link);
+        plan.clients.push(link.ok_or_else(|| Reason::NoInterface(name.clone()))?);
     }
     for server in servers {
         let server = routable(server.ip())?;
         match host.route(server).await? {
             Route::Local => return Err(Reason::LocalServer(server)),
             Route::Unreachable => return Err(Reason::NoRoute(server)),
-            Route::Out(path) => links.insert(path.link.index, path.link),
-        };
+            Route::Out(path) => plan.servers.push(path.link),
+        }
     }
-    for link in links.values() {
+    for link in plan.links() {
         check_link(link, asked, mode)?;
     }
     // Last: what no privilege would mend is the better thing to know.
     check_privileges()?;
-    Ok(Plan { interfaces: links.into_values().map(|link| link.name).collect() })
+    Ok(plan)
 }
 
-fn check_link(link: &Link, asked: Asked, mode: XdpMode) -> Result<(), Reason> {
+/// Whether the program can be of use on an interface.
+pub(super) fn check_link(link: &Link, asked: Asked, mode: XdpMode) -> Result<(), Reason> {
     if link.is_loopback || link.mac == deston_common::net::Mac::default() {
         return Err(Reason::NotEthernet(link.name.clone()));
     }

@@ -1,40 +1,55 @@
 //! What the kernel programs cannot do themselves: next hops that move, flows that fall silent,
 //! listeners that have finished.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use deston_common::listener::ListenerKey;
 use deston_common::server::ServerEntry;
-use futures_util::{FutureExt as _, StreamExt as _};
 use nix::time::{ClockId, clock_gettime};
 
-use super::balancer::{Balancer, DatapathError, Known};
-use super::expiry::listener_of;
-use super::host::Route;
+use super::balancer::{Balancer, DatapathError, Known, Open};
+use super::host::{Path, Route};
+
+/// What there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upkeep {
+    /// Next hops may have moved.
+    Paths,
+    /// Time has passed too, and flows with it.
+    Everything,
+}
 
 impl Balancer {
     /// Waits until there is upkeep to do. Cancel safe.
-    pub(super) async fn due(&mut self) {
+    pub(super) async fn due(&mut self) -> Upkeep {
         tokio::select! {
-            _ = self.tick.tick() => {}
-            Some(()) = self.changes.next() => {
-                // Changes come in bursts; one look covers all that have come so far.
-                while self.changes.next().now_or_never().flatten().is_some() {}
-            }
+            _ = self.tick.tick() => Upkeep::Everything,
+            () = self.host.changed() => Upkeep::Paths,
         }
     }
 
-    /// Looks at every next hop again, ends idle flows and forgets listeners that have none left.
-    pub(super) async fn upkeep(&mut self) -> Result<(), DatapathError> {
+    /// Looks at every next hop again; ends idle flows, and forgets listeners that have none left.
+    pub(super) async fn upkeep(&mut self, due: Upkeep) -> Result<(), DatapathError> {
         self.refresh_paths().await?;
-        if self.listeners.is_empty() { Ok(()) } else { self.expire() }
+        match due {
+            Upkeep::Everything if !self.listeners.is_empty() => self.expire(),
+            Upkeep::Everything | Upkeep::Paths => Ok(()),
+        }
     }
 
+    /// Follows routes, neighbours and interfaces.
     async fn refresh_paths(&mut self) -> Result<(), DatapathError> {
-        let mut changed = Vec::new();
+        let mut paths = BTreeMap::new();
         for (id, known) in &self.servers {
-            let entry = self.with_path(known).await?;
+            paths.insert(*id, self.path_to(known).await?);
+        }
+        self.follow_interfaces(paths.values().flatten().map(|path| &path.link)).await?;
+        let mut changed = Vec::new();
+        for (id, path) in &paths {
+            let Some(known) = self.servers.get(id) else { continue };
+            let entry = self.entry_by(known, path.as_ref()).await?;
             if entry != known.entry {
                 changed.push((*id, entry));
             }
@@ -46,29 +61,42 @@ impl Balancer {
                     let reachable = entry.reachable == 1;
                     tracing::info!(server = known.name, reachable, "next hop changed");
                 }
+                known.interfaces.insert(entry.ifindex);
                 known.entry = entry;
             }
         }
         Ok(())
     }
 
-    /// The entry of a server with the way to it as it is at the moment. What is not known any more
-    /// stays as it was, so that flows go on; new flows wait until it is known again.
-    pub(super) async fn with_path(&self, known: &Known) -> Result<ServerEntry, DatapathError> {
+    /// The way to a server at the moment, if it leads out of the host.
+    pub(super) async fn path_to(&self, known: &Known) -> Result<Option<Path>, DatapathError> {
+        let IpAddr::V4(address) = known.address.ip() else { return Ok(None) };
+        match self.host.route(address).await? {
+            Route::Out(path) => Ok(Some(path)),
+            Route::Local | Route::Unreachable => Ok(None),
+        }
+    }
+
+    /// The entry of a server that is reached by `path`. What is not known any more stays as it was,
+    /// so that flows go on; new flows wait until it is known again. By an interface without our
+    /// program no reply would be translated, so it is no way for new flows.
+    pub(super) async fn entry_by(
+        &self,
+        known: &Known,
+        path: Option<&Path>,
+    ) -> Result<ServerEntry, DatapathError> {
         let mut entry = known.entry;
         entry.reachable = 0;
-        let IpAddr::V4(address) = known.address.ip() else { return Ok(entry) };
-        if let Route::Out(path) = self.host.route(address).await? {
-            entry.ifindex = path.link.index;
-            entry.source_mac = path.link.mac;
-            entry.snat_address = path.source.into();
-            match path.next_hop_mac {
-                Some(mac) => {
-                    entry.next_hop_mac = mac;
-                    entry.reachable = 1;
-                }
-                None => self.host.keep_resolved(&path).await?,
+        let Some(path) = path else { return Ok(entry) };
+        entry.ifindex = path.link.index;
+        entry.source_mac = path.link.mac;
+        entry.snat_address = path.source.into();
+        match path.next_hop_mac {
+            Some(mac) => {
+                entry.next_hop_mac = mac;
+                entry.reachable = u8::from(self.is_attached(entry.ifindex));
             }
+            None => self.host.keep_resolved(path).await?,
         }
         Ok(entry)
     }
@@ -76,26 +104,21 @@ impl Balancer {
     fn expire(&mut self) -> Result<(), DatapathError> {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
         let listeners = self.listeners.clone();
-        let kernel = self.kernel()?;
-        let swept = kernel.expire(now, |key| {
+        // Every flow's listener is asked for once: what is not asked for has no flow. One that the
+        // sweep ends counts once more, and its listener goes with the next sweep.
+        let busy = RefCell::new(HashSet::new());
+        let swept = self.kernel()?.expire(now, |key| {
+            busy.borrow_mut().insert(*key);
             listeners.iter().find(|open| open.key == *key).map(|open| open.entry.timeouts)
         })?;
         tracing::debug!(flows = swept.seen, idle = swept.idle, "swept");
 
-        let closed: Vec<ListenerKey> =
-            listeners.iter().filter(|open| open.entry.open == 0).map(|open| open.key).collect();
-        if closed.is_empty() {
-            return Ok(());
+        let busy = busy.into_inner();
+        let is_over = |open: &&Open| open.entry.open == 0 && !busy.contains(&open.key);
+        for over in listeners.iter().filter(is_over) {
+            self.kernel()?.remove_listener(&over.key)?;
         }
-        let busy: Vec<ListenerKey> = kernel
-            .flows()
-            .map(|flow| listener_of(&flow))
-            .filter(|key| closed.contains(key))
-            .collect();
-        for key in closed.iter().filter(|key| !busy.contains(key)) {
-            kernel.remove_listener(key)?;
-        }
-        self.listeners.retain(|open| open.entry.open == 1 || busy.contains(&open.key));
-        Ok(())
+        self.listeners.retain(|open| !is_over(&open));
+        self.detach_unneeded()
     }
 }

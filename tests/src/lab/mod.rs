@@ -15,7 +15,7 @@ mod server;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 pub use namespace::Namespace;
-pub use process::{Deston, wait_until};
+pub use process::{Deston, pause, wait_until};
 pub use server::{TcpServer, UdpServer};
 
 /// Address of the balancer towards the client, where listeners are.
@@ -42,23 +42,32 @@ impl Lab {
             balancer: Namespace::new("balancer"),
             servers: (1..=servers).map(|n| Namespace::new(&format!("server{n}"))).collect(),
         };
-        lab.client.link(
-            "eth0",
-            &format!("{CLIENT}/24"),
-            &lab.balancer,
-            "clients",
-            "198.51.100.1/24",
-        );
-        for (server, n) in lab.servers.iter().zip(1..) {
-            let theirs = format!("{}/28", server_address(n));
-            let ours = format!("203.0.113.{}/28", 16 * n + 1);
-            server.link("eth0", &theirs, &lab.balancer, &format!("server{n}"), &ours);
-        }
-        for host in lab.servers.iter().chain([&lab.client]) {
-            host.run(&["ethtool", "-K", "eth0", "tx", "off", "gro", "on"]);
+        lab.join_client();
+        for n in 1..=servers {
+            lab.join(n);
         }
         lab
     }
+
+    /// Links the client to the balancer.
+    pub fn join_client(&self) {
+        let address = format!("{CLIENT}/24");
+        self.client.link("eth0", &address, &self.balancer, "clients", "198.51.100.1/24");
+        tune(&self.client);
+    }
+
+    /// Links the `n`th server, from 1, to the balancer.
+    pub fn join(&self, n: u8) {
+        let server = &self.servers[usize::from(n) - 1];
+        let theirs = format!("{}/28", server_address(n));
+        let ours = format!("203.0.113.{}/28", 16 * n + 1);
+        server.link("eth0", &theirs, &self.balancer, &format!("server{n}"), &ours);
+        tune(server);
+    }
+}
+
+fn tune(host: &Namespace) {
+    host.run(&["ethtool", "-K", "eth0", "tx", "off", "gro", "on"]);
 }
 
 /// Address of the `n`th server's host, from 1.

@@ -155,13 +155,19 @@ impl Drop for Deston {
     }
 }
 
-/// Polls until `done`, yielding between looks; panics when patience is over.
+/// Lets time pass. For load that is to be spread over time, and between looks at what tells nobody
+/// when it changes: the state of another process, of an interface, of a server in another thread.
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Looks until `done`; panics when patience is over.
 #[track_caller]
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < deadline, "gave up waiting: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
+        pause(Duration::from_millis(5));
     }
 }
 

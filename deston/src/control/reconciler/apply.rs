@@ -10,7 +10,7 @@ use deston_common::hash::Seed;
 use deston_common::server::ServerId;
 use deston_common::table::Table;
 
-use super::{Audience, Listener, Pool, Prepared, Reconciler, key};
+use super::{Audience, Listener, Place, Pool, Prepared, Reconciler, key};
 use crate::control::carrier::Carrier;
 use crate::control::dataplane::Dataplane;
 use crate::control::kernel::{Kernel, KernelError};
@@ -23,7 +23,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
     pub(super) fn apply(
         &mut self,
         changes: Vec<Change>,
-        prepared: &mut Prepared<D::Bound>,
+        prepared: &mut Prepared<D>,
     ) -> Vec<KernelError> {
         let mut errors = Vec::new();
         let mut replaced = BTreeMap::new();
@@ -36,8 +36,8 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                 }
                 Change::ListenerAdded(listener) => {
                     let name = listener.name.clone();
-                    let Some((carrier, bound)) = prepared.remove(&name) else { continue };
-                    let old = self.add_listener(listener, carrier, bound, &mut errors);
+                    let Some(place) = prepared.remove(&name) else { continue };
+                    let old = self.add_listener(listener, place, &mut errors);
                     replaced.extend(old.map(|old| (name, old)));
                 }
                 Change::ListenerChanged(listener) => self.change_listener(listener, &mut errors),
@@ -140,17 +140,23 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
     fn add_listener(
         &mut self,
         model: Arc<model::Listener>,
-        carrier: Carrier,
-        bound: Option<D::Bound>,
+        place: Place<D>,
         errors: &mut Vec<KernelError>,
-    ) -> Option<Listener> {
+    ) -> Option<Listener<D::Held>> {
         let pool = Arc::clone(&self.pools.get(&model.pool)?.live);
         let live = Arc::new(live::Listener::new(Serving { listener: Arc::clone(&model), pool }));
-        let address = bound.as_ref().map_or(model.address, D::address);
-        match bound {
-            Some(bound) => self.dataplane.open(bound, Arc::clone(&live)),
-            None => self.tell_listener(&model, errors),
-        }
+        let carrier = place.carrier();
+        let (address, held) = match place {
+            Place::Userspace(bound) => {
+                let address = D::address(&bound);
+                self.dataplane.open(bound, Arc::clone(&live));
+                (address, None)
+            }
+            Place::Kernel(held) => {
+                self.tell_listener(&model, errors);
+                (model.address, held)
+            }
+        };
         tracing::info!(
             listener = model.name,
             %address,
@@ -161,7 +167,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             "listening"
         );
         let name = model.name.clone();
-        self.listeners.insert(name, Listener { model, live, carrier })
+        self.listeners.insert(name, Listener { model, live, carrier, held })
     }
 
     fn change_listener(&mut self, model: Arc<model::Listener>, errors: &mut Vec<KernelError>) {
@@ -177,14 +183,14 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
     }
 
     /// Closes a listener. `replaced` is its old state when another one took its name meanwhile.
-    fn remove_listener(&mut self, model: &model::Listener, replaced: Option<Listener>) {
+    fn remove_listener(&mut self, model: &model::Listener, replaced: Option<Listener<D::Held>>) {
         let inherited = replaced.is_some();
         let Some(old) = replaced.or_else(|| self.listeners.remove(&model.name)) else { return };
         let mut others = self.listeners.values();
         match old.carrier {
             // A worker closes the old listener of a name by itself when the new one accepts.
             Carrier::Userspace => {
-                let heir = |other: &Listener| {
+                let heir = |other: &Listener<D::Held>| {
                     other.model.name == model.name && other.carrier == Carrier::Userspace
                 };
                 if !(inherited && others.any(heir)) {
@@ -194,7 +200,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             // The kernel knows listeners by address: the entry may be another one's by now.
             Carrier::Kernel => {
                 let place = |model: &model::Listener| (model.address, model.protocol());
-                let heir = |other: &Listener| {
+                let heir = |other: &Listener<D::Held>| {
                     other.carrier == Carrier::Kernel && place(&other.model) == place(model)
                 };
                 if !others.any(heir) {

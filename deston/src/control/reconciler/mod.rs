@@ -16,6 +16,7 @@ use deston_common::hash::Seed;
 
 use super::carrier::{self, Carrier, NoCarrier};
 use super::dataplane::Dataplane;
+use super::hold::Beside;
 use super::kernel::{Kernel, KernelError};
 use super::servers::{Condition, NoIdentifier, ServerKey, Servers};
 use super::summary::Summary;
@@ -29,7 +30,7 @@ pub struct Reconciler<D: Dataplane, K: Kernel> {
     seed: Seed,
     servers: Servers,
     pools: BTreeMap<String, Pool>,
-    listeners: BTreeMap<String, Listener>,
+    listeners: BTreeMap<String, Listener<D::Held>>,
     dataplane: D,
     kernel: K,
 }
@@ -50,10 +51,12 @@ enum Audience {
 }
 
 /// A listener in use.
-struct Listener {
+struct Listener<H> {
     model: Arc<model::Listener>,
     live: Arc<live::Listener>,
     carrier: Carrier,
+    /// What keeps the address of a listener in the kernel for us.
+    held: Option<H>,
 }
 
 /// Why a model was not applied; nothing was changed.
@@ -82,7 +85,22 @@ pub enum Failure {
 }
 
 /// What was found and taken for the listeners that are added, by name.
-type Prepared<B> = BTreeMap<String, (Carrier, Option<B>)>;
+type Prepared<D> = BTreeMap<String, Place<D>>;
+
+/// An address that was taken for a listener, on the datapath that will carry it.
+enum Place<D: Dataplane> {
+    Userspace(D::Bound),
+    Kernel(Option<D::Held>),
+}
+
+impl<D: Dataplane> Place<D> {
+    fn carrier(&self) -> Carrier {
+        match self {
+            Self::Userspace(_) => Carrier::Userspace,
+            Self::Kernel(_) => Carrier::Kernel,
+        }
+    }
+}
 
 impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
     /// Binds every listener of `model` and then opens them.
@@ -178,9 +196,11 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
 
     fn become_model(&mut self, new: Model) -> Result<(Summary, Vec<KernelError>), Refused> {
         let changes = diff(&self.model, &new);
-        let mut prepared = self.prepare(&changes, &new)?;
+        let prepared = self.prepare(&changes, &new);
+        let mut prepared = prepared.inspect_err(|_| self.settle())?;
         let summary = Summary::of(&changes);
         let errors = self.apply(changes, &mut prepared);
+        self.settle();
         // What needs a restart keeps its running value, so that every reload warns of it.
         self.model = Model {
             runtime: model::Runtime { workers: self.model.runtime.workers, ..new.runtime },
@@ -190,8 +210,20 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         Ok((summary, errors))
     }
 
+    /// Ends the preparations, applied or refused.
+    fn settle(&mut self) {
+        self.kernel.settle();
+        let kernel = |listener: &&mut Listener<_>| listener.carrier == Carrier::Kernel;
+        for listener in self.listeners.values_mut().filter(kernel) {
+            if listener.held.is_none() {
+                // Not had, where a listener of ours on every address has the port.
+                listener.held = self.dataplane.hold(&listener.model, Beside::Nobody).ok().flatten();
+            }
+        }
+    }
+
     /// Everything that can fail; what it takes is given back when it is dropped.
-    fn prepare(&mut self, changes: &[Change], new: &Model) -> Result<Prepared<D::Bound>, Refused> {
+    fn prepare(&mut self, changes: &[Change], new: &Model) -> Result<Prepared<D>, Refused> {
         let mut failures = Vec::new();
         let servers: Vec<ServerKey> = new
             .pools
@@ -204,7 +236,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         let to_bind: Vec<_> = in_binding_order(changes, &self.model).cloned().collect();
         for listener in &to_bind {
             let Some(pool) = new.pool(&listener.pool) else { continue };
-            match self.prepare_listener(listener, pool) {
+            match self.prepare_listener(listener, pool, new) {
                 Ok(ready) => drop(prepared.insert(listener.name.clone(), ready)),
                 Err(failure) => failures.push(failure),
             }
@@ -213,16 +245,24 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         if failures.is_empty() { Ok(prepared) } else { Err(Refused { failures }) }
     }
 
-    /// Makes the kernel ready for the new servers of listeners that it carries already.
+    /// Makes the kernel ready for servers that are new to listeners that it carries already. What
+    /// it carries is not planned again: whatever befell it since, this reload is not the cause.
     fn prepare_kernel(&mut self, new: &Model) -> Vec<NoCarrier> {
         let mut failures = Vec::new();
         for listener in &new.listeners {
-            let running = self.listeners.get(&listener.name);
-            let carried = running.is_some_and(|running| {
+            let Some(running) = self.listeners.get(&listener.name).filter(|running| {
                 running.carrier == Carrier::Kernel && model::is_same(&running.model, listener)
-            });
-            if let Some(pool) = new.pool(&listener.pool).filter(|_| carried) {
-                failures.extend(carrier::insist(listener, pool, &mut self.kernel).err());
+            }) else {
+                continue;
+            };
+            let had = self.model.pool(&running.model.pool);
+            let has = |server: &model::Server| {
+                had.is_some_and(|pool| pool.servers.iter().any(|had| had.address == server.address))
+            };
+            let pool = new.pool(&listener.pool).map_or(&[][..], |pool| &pool.servers);
+            let added: Vec<_> = pool.iter().filter(|server| !has(server)).cloned().collect();
+            if !added.is_empty() {
+                failures.extend(carrier::insist(listener, &added, &mut self.kernel).err());
             }
         }
         failures
@@ -232,13 +272,29 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         &mut self,
         listener: &model::Listener,
         pool: &model::Pool,
-    ) -> Result<(Carrier, Option<D::Bound>), Failure> {
+        new: &Model,
+    ) -> Result<Place<D>, Failure> {
         let carrier = carrier::choose(listener, pool, &mut self.kernel)?;
-        let bound = match carrier {
-            Carrier::Userspace => Some(self.dataplane.bind(listener)?),
-            Carrier::Kernel => None,
-        };
-        Ok((carrier, bound))
+        let port = |other: &model::Listener| (other.address.port(), other.protocol());
+        for running in self.listeners.values_mut() {
+            if port(&running.model) == port(listener) {
+                // Nobody else gets in between: while it is open, packets do not reach a socket.
+                running.held = None;
+            }
+        }
+        Ok(match carrier {
+            Carrier::Userspace => Place::Userspace(self.dataplane.bind(listener)?),
+            Carrier::Kernel => {
+                let others = new.listeners.iter().filter(|other| other.name != listener.name);
+                let ours = self.model.listeners.iter().chain(others);
+                let beside = if ours.into_iter().any(|other| port(other) == port(listener)) {
+                    Beside::Ourselves
+                } else {
+                    Beside::Nobody
+                };
+                Place::Kernel(self.dataplane.hold(listener, beside)?)
+            }
+        })
     }
 }
 

@@ -122,3 +122,28 @@ fn userspace_is_never_second_guessed() {
     lab.unwrap();
     assert_eq!(journal.read(), ["bind k:80", "open k:80"]);
 }
+
+#[test]
+fn an_unroutable_server_stands_only_against_its_own_addition() {
+    let mut lab = start(&text("k", &[1]));
+    *lab.unroutable.borrow_mut() = 1;
+    let other = text("a", &[3]).replace("\"p\"", "\"q\"").replace("port = 80", "port = 81");
+    assert_eq!(
+        lab.reload(&(text("k", &[1]) + &other)),
+        ["bind a:81", "open a:81"],
+        "a listener that stays as it is is not planned again"
+    );
+    lab.reload(&(text("k", &[1, 2]) + &other));
+
+    *lab.unroutable.borrow_mut() = 4;
+    let refused = lab.reconciler.reload(model(&text("k", &[1, 4]))).unwrap_err().to_string();
+    assert!(refused.contains("no route"), "{refused}");
+}
+
+#[test]
+fn a_port_in_use_is_not_taken_from_its_owner() {
+    let (lab, journal) = start_beside(&text("k", &[1]), &[80]);
+    let refused = lab.err().unwrap().to_string();
+    assert!(refused.contains("in use by another process"), "{refused}");
+    assert_eq!(journal.read(), [""; 0]);
+}

@@ -39,6 +39,15 @@ struct Paper {
 
 impl Dataplane for Paper {
     type Bound = SocketAddr;
+    type Held = ();
+
+    fn hold(&self, listener: &model::Listener, _: Beside) -> Result<Option<()>, BindError> {
+        let (name, address) = (listener.name.clone(), listener.address);
+        if self.in_use.borrow().contains(&address.port()) {
+            return Err(BindError::InUse { name, address, protocol: "tcp" });
+        }
+        Ok(Some(()))
+    }
 
     fn bind(&self, listener: &model::Listener) -> Result<SocketAddr, BindError> {
         let (name, address) = (listener.name.clone(), listener.address);
@@ -67,15 +76,20 @@ impl Dataplane for Paper {
 struct PaperKernel {
     journal: Journal,
     flows: Rc<RefCell<u64>>,
+    /// Port of servers that it cannot reach; 0: of none.
+    unroutable: Rc<RefCell<u16>>,
 }
 
 impl Kernel for PaperKernel {
     fn carry(
         &mut self,
         listener: &model::Listener,
-        _: &[model::Server],
+        servers: &[model::Server],
         _: Asked,
     ) -> Result<(), String> {
+        if servers.iter().any(|server| server.address.port() == *self.unroutable.borrow()) {
+            return Err("no route".to_owned());
+        }
         if listener.name.starts_with('k') { Ok(()) } else { Err("no k".to_owned()) }
     }
 
@@ -100,6 +114,8 @@ impl Kernel for PaperKernel {
         self.journal.write(format!("kernel: listener {name}:{port} has pool {}", listener.pool));
         Ok(())
     }
+
+    fn settle(&mut self) {}
 
     fn close_listener(&mut self, listener: &model::Listener) {
         let (name, port) = (&listener.name, listener.address.port());
@@ -133,6 +149,7 @@ struct Lab {
     journal: Journal,
     in_use: Rc<RefCell<Vec<u16>>>,
     flows: Rc<RefCell<u64>>,
+    unroutable: Rc<RefCell<u16>>,
 }
 
 fn model(text: &str) -> Model {
@@ -145,12 +162,18 @@ fn start_beside(text: &str, in_use: &[u16]) -> (Result<Lab, Refused>, Journal) {
     let in_use = Rc::new(RefCell::new(in_use.to_vec()));
     let flows = Rc::new(RefCell::new(0));
     let paper = Paper { journal: journal.clone(), in_use: Rc::clone(&in_use) };
-    let kernel = PaperKernel { journal: journal.clone(), flows: Rc::clone(&flows) };
+    let unroutable = Rc::new(RefCell::new(0));
+    let kernel = PaperKernel {
+        journal: journal.clone(),
+        flows: Rc::clone(&flows),
+        unroutable: Rc::clone(&unroutable),
+    };
     let lab = Reconciler::start(model(text), paper, kernel).map(|reconciler| Lab {
         reconciler,
         journal: journal.clone(),
         in_use,
         flows,
+        unroutable,
     });
     (lab, journal)
 }
