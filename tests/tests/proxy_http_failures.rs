@@ -221,6 +221,16 @@ async fn a_request_body_that_stands_still_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn a_server_that_stops_reading_a_request_body_is_a_timeout() {
+    let server = Server::start().await;
+    let lab = with_timeouts(server.address, |timeouts| timeouts.stream_idle = SOON * 5);
+    let request = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n";
+    let (mut client, _upstream) = under_way(&lab, &server, request).await;
+    client.fill_until_blocked().await;
+    assert_eq!(client.message().await.status(), 504);
+}
+
+#[tokio::test]
 async fn a_response_body_that_stands_still_ends_the_connection() {
     let server = Server::start().await;
     let lab = with_timeouts(server.address, |timeouts| timeouts.stream_idle = SOON);

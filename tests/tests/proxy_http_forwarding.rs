@@ -187,6 +187,12 @@ async fn a_response_that_ends_with_its_connection_reaches_the_client_whole() {
 }
 
 #[tokio::test]
+async fn an_absolute_target_without_a_host_names_it() {
+    let (request, _) = exchange("GET http://a.example/ HTTP/1.0\r\n\r\n", OK).await;
+    assert_eq!(request.field("host").as_deref(), Some("a.example"));
+}
+
+#[tokio::test]
 async fn an_http_1_0_client_is_served_and_let_go() {
     let (request, response) = exchange("GET /old HTTP/1.0\r\n\r\n", OK).await;
     assert_eq!(request.start(), "GET /old HTTP/1.1");

@@ -232,6 +232,22 @@ async fn the_servers_own_keep_alive_limit_is_respected() {
 }
 
 #[tokio::test]
+async fn a_keep_alive_limit_of_ages_is_as_good_as_none() {
+    let server = Server::start().await;
+    let lab = Setup::default().start(&[server.address]);
+    let mut client = lab.client().await;
+    client.send(GET).await;
+    let mut upstream = server.accept().await;
+    for _ in 0..2 {
+        upstream.message().await;
+        let ages = format!("Keep-Alive: timeout={}", u64::MAX);
+        upstream.send(format!("HTTP/1.1 200 OK\r\n{ages}\r\nContent-Length: 2\r\n\r\nok")).await;
+        assert_eq!(client.message().await.text(), "ok");
+        client.send(GET).await;
+    }
+}
+
+#[tokio::test]
 async fn connections_are_not_kept_when_server_idle_is_off() {
     let server = Server::start().await;
     let pool = PoolTimeouts { server_idle: Duration::ZERO, ..Setup::default().pool };

@@ -1,10 +1,14 @@
 //! WebSockets: agreed to by both sides, then carried as they are.
 
+#![expect(clippy::unwrap_used, reason = "a specification fails by panicking")]
+
 use std::time::Duration;
 
 use deston::model::HttpTimeouts;
 use deston_tests::http::{Lab, Peer, Server, Setup};
 use deston_tests::server::refusing_tcp;
+use deston_tests::wait::soon;
+use tokio::net::TcpSocket;
 
 const ASK: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -90,6 +94,32 @@ async fn either_side_may_end_its_half_first() {
         second.finish().await;
         first.ended().await;
     }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_late_gets_all_that_a_server_said_before_it_left() {
+    let server = Server::start().await;
+    let lab = Setup::default().start(&[server.address]);
+    let socket = TcpSocket::new_v4().unwrap();
+    // Nearly all of it has to wait in the proxy's socket.
+    socket.set_recv_buffer_size(2_048).unwrap();
+    let mut client = Peer::new(soon(socket.connect(lab.address)).await.unwrap());
+    client.send(ASK).await;
+    let mut upstream = server.accept().await;
+    upstream.message().await;
+    upstream.send(SWITCH).await;
+    client.head().await;
+    let said = FRAME.repeat(4_000);
+    upstream.send(&said).await;
+    drop(upstream);
+    soon(async {
+        while lab.servers[0].open() == 1 {
+            client.send(FRAME).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert!(client.rest().await.unwrap() == said, "the server's last frames are lost");
 }
 
 #[tokio::test]

@@ -165,6 +165,19 @@ async fn a_server_that_does_not_answer_is_skipped_at_the_connect_deadline() {
     assert_eq!(answers(proxied.address, 1).await, "up");
 }
 
+#[tokio::test]
+async fn a_client_does_not_wait_for_a_third_server_that_does_not_answer() {
+    let silent = [socket_with_full_queue().await, socket_with_full_queue().await];
+    let up = Server::named("up").await;
+    let timeouts = PoolTimeouts { connect: Duration::from_millis(50), ..TIMEOUTS };
+    let addresses = [silent[0].address, silent[1].address, up.address];
+    let pool = live_pool_with(Algorithm::RoundRobin, timeouts, addresses.map(server));
+    let proxied = Proxied::tcp(&pool);
+    let error = soon(answer(proxied.address)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(pool.view().servers[2].opened(), 0);
+}
+
 struct FullQueue {
     address: SocketAddr,
     _listening: tokio::net::TcpListener,
@@ -227,6 +240,39 @@ async fn a_server_s_reset_resets_the_client() {
     let mut client = soon(TcpStream::connect(proxied.address)).await.unwrap();
     client.write_all(b"x").await.unwrap();
     assert_eq!(end_of(&mut client).await, Err(ErrorKind::ConnectionReset));
+}
+
+#[tokio::test]
+async fn a_client_that_reads_late_gets_all_that_a_server_said_before_it_left() {
+    let said = "all I have to say, ".repeat(2_000);
+    let says = said.clone();
+    let leaving = Server::tcp(move |mut stream| {
+        let says = says.clone();
+        async move {
+            stream.read_u8().await.unwrap();
+            // Closed with everything read: a FIN, then a reset for whatever else comes.
+            stream.write_all(says.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let pool = live_pool(Algorithm::RoundRobin, [server(leaving.address)]);
+    let proxied = Proxied::tcp(&pool);
+    let socket = TcpSocket::new_v4().unwrap();
+    // Nearly all of it has to wait in the proxy's socket.
+    socket.set_recv_buffer_size(2_048).unwrap();
+    let mut client = soon(socket.connect(proxied.address)).await.unwrap();
+    client.write_all(b"?").await.unwrap();
+    until("a server's connection", || pool.view().servers[0].open() == 1).await;
+    soon(async {
+        while pool.view().servers[0].open() == 1 {
+            client.write_all(b"more").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let heard = end_of(&mut client).await;
+    assert_eq!(heard.as_ref().map(String::len), Ok(said.len()));
+    assert!(heard == Ok(said), "the bytes differ");
 }
 
 #[tokio::test]

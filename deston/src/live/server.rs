@@ -40,8 +40,8 @@ pub struct Slot {
 /// A slot whose connection carries nothing at the moment.
 #[derive(Debug)]
 pub struct IdleSlot {
-    // In this order: the place is free before the count falls, so that a claim that sees no idle
-    // connection has had its chance at the place.
+    // In this order: the slot is free before the count falls, so that whoever counts no idle
+    // connection and claims then has had its chance at the slot.
     slot: Slot,
     mark: IdleMark,
 }
@@ -127,10 +127,13 @@ impl Server {
             let mut changed = pin!(self.changed.notified());
             // Registered before looking, so that no change between look and wait is missed.
             changed.as_mut().enable();
+            // Counted before the claim: an idle connection that is gone by now has set its slot
+            // free before.
+            let idle = self.idle();
             if let Some(slot) = self.claim() {
                 return Some(slot);
             }
-            if self.idle() == 0 {
+            if idle == 0 {
                 return None;
             }
             self.give_way.notify_waiters();
@@ -226,7 +229,11 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+
+    const ROUNDS: u32 = 100_000;
 
     fn server(limit: u32) -> Arc<Server> {
         let address = SocketAddr::from(([192, 0, 2, 1], 80));
@@ -271,6 +278,45 @@ mod tests {
         let (slot, ()) = tokio::join!(server.claim_from_idle(), holder);
         assert!(slot.is_some());
         assert_eq!((server.open(), server.idle()), (1, 0));
+    }
+
+    #[test]
+    fn a_claim_never_misses_a_slot_that_comes_free_while_it_looks() {
+        let server = server(1);
+        let round = AtomicU32::new(0);
+        let mut missed = 0;
+        let reach = |next| {
+            while round.load(Ordering::Acquire) != next {
+                std::hint::spin_loop();
+            }
+        };
+        std::thread::scope(|scope| {
+            // Holds an idle connection and closes it unasked, as a sweep does: a little later
+            // after each start than after the one before.
+            scope.spawn(|| {
+                for n in (0..ROUNDS).step_by(2) {
+                    reach(n);
+                    let idle = server.claim().unwrap().park().unwrap();
+                    round.store(n + 1, Ordering::Release);
+                    for _ in 0..n % 64 {
+                        std::hint::spin_loop();
+                    }
+                    drop(idle);
+                }
+            });
+            for n in (1..ROUNDS).step_by(2) {
+                reach(n);
+                let slot = server.claim_from_idle().now_or_never();
+                // Waiting is as good as a slot: the holder's end would wake it.
+                missed += u32::from(matches!(slot, Some(None)));
+                drop(slot);
+                while server.idle() > 0 {
+                    std::hint::spin_loop();
+                }
+                round.store(n + 1, Ordering::Release);
+            }
+        });
+        assert_eq!(missed, 0);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod accept;
 mod buffers;
+mod close;
 mod closing;
 mod connect;
 mod descriptors;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use super::close::{self, reset};
 use super::connect::{self, Refused, Upstream};
 use super::relay::{End, relay};
 use super::worker::Worker;
@@ -30,23 +31,12 @@ pub(super) async fn serve(
     let stream = &mut upstream.stream;
     let relayed = relay(&mut downstream, stream, &worker.buffers, idle, &mut closing).await;
     let server = upstream.slot.server().name();
-    match relayed.end {
-        End::Finished => {}
-        End::Idle | End::Aborted => {
-            reset(&downstream);
-            reset(&upstream.stream);
-        }
-        End::Broken { side, error } => {
-            tracing::debug!(%peer, server, ?side, %error, "a connection broke");
-            reset(&downstream);
-            reset(&upstream.stream);
-        }
-    }
     let (forward, reply) = (relayed.forward_bytes, relayed.reply_bytes);
+    if let End::Broken { side, error } = &relayed.end {
+        tracing::debug!(%peer, server, ?side, %error, "a connection broke");
+    }
     tracing::trace!(%peer, server, forward, reply, "relayed");
-    // A client that sees its end and comes again finds the place free.
-    drop(upstream);
-    drop(downstream);
+    close::relayed(&relayed.end, downstream, upstream, &worker.buffers, &mut closing).await;
 }
 
 /// Connects to a server; otherwise the client is reset. Settings are not held beyond this: a
@@ -86,10 +76,4 @@ fn warn(listener: &str, refused: &Refused, worker: &Worker) {
         let cause = refused.source().map(tracing::field::display);
         tracing::warn!(listener, untold, cause, "a connection was refused: {refused}");
     }
-}
-
-/// Makes closing a reset, so that a cut is never taken for an end.
-fn reset(stream: &TcpStream) {
-    // Fails only for a connection that is over already.
-    let _ = stream.set_zero_linger();
 }

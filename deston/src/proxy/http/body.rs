@@ -55,6 +55,7 @@ impl Body for RequestBody {
             Self::None => Poll::Ready(None),
             Self::Streamed { incoming, downstream } => {
                 let polled = Pin::new(&mut *incoming).poll_frame(cx);
+                downstream.clock.uploads(polled.is_ready());
                 if matches!(polled, Poll::Ready(None)) || incoming.is_end_stream() {
                     downstream.clock.upload_ended();
                 }

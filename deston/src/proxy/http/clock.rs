@@ -40,6 +40,8 @@ pub(super) struct Clock {
     read_ahead: Cell<bool>,
     /// The client will send no more.
     finished: Cell<bool>,
+    /// The server has taken all of the body that there is: the client is to go on.
+    awaits_client: Cell<bool>,
 }
 
 impl Clock {
@@ -53,6 +55,7 @@ impl Clock {
             overdue: Cell::new(false),
             read_ahead: Cell::new(false),
             finished: Cell::new(false),
+            awaits_client: Cell::new(false),
         }
     }
 
@@ -126,7 +129,18 @@ impl Clock {
     /// The request's head is on its way to a server, its body still to come.
     pub(super) fn uploading(&self, response_head: Duration) {
         self.response_head.set(response_head);
+        self.awaits_client.set(false);
         self.enter(Phase::Uploading, self.timeouts.get().stream_idle);
+    }
+
+    /// Whether the request's body waits for the client, not for the server to take it.
+    pub(super) fn awaits_client(&self) -> bool {
+        self.awaits_client.get()
+    }
+
+    /// The body is asked for more, and has none or some.
+    pub(super) fn uploads(&self, more: bool) {
+        self.awaits_client.set(!more);
     }
 
     /// The request's body is complete.

@@ -6,16 +6,14 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use super::answer::answer;
 use super::body::ReplyBody;
@@ -26,11 +24,8 @@ use super::validate::HEADER_BYTES;
 use super::{respond, upgrade};
 use crate::live;
 use crate::model::Layer;
+use crate::proxy::close;
 use crate::proxy::worker::Worker;
-
-/// How long a client that is told to go may go on sending, so that no reset overtakes the answer
-/// (RFC 9112 9.6).
-const LINGER: Duration = Duration::from_secs(1);
 
 /// How a connection's life with hyper ended.
 #[derive(Debug)]
@@ -76,7 +71,7 @@ pub(in crate::proxy) async fn serve(
         (End::Finished, Some(tunnel)) => {
             upgrade::run(stream, early, tunnel, &downstream.worker).await
         }
-        (end, _) => close(stream, end, &downstream).await,
+        (end, _) => finish(stream, end, &downstream).await,
     }
 }
 
@@ -165,8 +160,10 @@ fn overdue(downstream: &Downstream, timer: &mut Timer, cx: &mut Context<'_>) -> 
     timer.poll(downstream.clock.deadline(), cx).map(|()| match downstream.clock.phase() {
         Phase::Idle => Some(End::Idle),
         Phase::Head => Some(End::HeadOverdue),
-        Phase::Uploading | Phase::Replying => Some(End::Broken),
-        Phase::Routing | Phase::Awaiting => {
+        Phase::Replying => Some(End::Broken),
+        Phase::Uploading if downstream.clock.awaits_client() => Some(End::Broken),
+        // The server is late: with its answer, or in taking the request's body.
+        Phase::Uploading | Phase::Routing | Phase::Awaiting => {
             downstream.clock.expire();
             None
         }
@@ -186,10 +183,14 @@ fn how(ended: hyper::Result<()>) -> End {
 }
 
 /// Closes a client's socket in the way its end asks for.
-async fn close(mut stream: TcpStream, end: End, downstream: &Downstream) {
+async fn finish(mut stream: TcpStream, end: End, downstream: &Downstream) {
     match end {
         End::Idle => {}
-        End::Finished => linger(stream, downstream).await,
+        End::Finished if downstream.clock.client_has_finished() => {}
+        End::Finished => {
+            let mut closing = downstream.worker.closing.clone();
+            close::linger(&mut stream, &downstream.worker.buffers, &mut closing).await;
+        }
         End::HeadOverdue => {
             // As much as fits now: a client this slow is owed no more.
             let _ = stream.try_write(respond::REQUEST_TIMEOUT);
@@ -197,21 +198,7 @@ async fn close(mut stream: TcpStream, end: End, downstream: &Downstream) {
         }
         // A reset cannot be taken for the end of a body, as a FIN can.
         End::Broken | End::Aborted => {
-            let _ = stream.set_zero_linger();
+            close::reset(&stream);
         }
-    }
-}
-
-/// Closes our side, then reads on for a moment.
-async fn linger(mut stream: TcpStream, downstream: &Downstream) {
-    if downstream.clock.client_has_finished() || stream.shutdown().await.is_err() {
-        return;
-    }
-    let mut closing = downstream.worker.closing.clone();
-    let mut scrap = downstream.worker.buffers.borrow();
-    let drained = async { while stream.read(&mut scrap).await.is_ok_and(|read| read > 0) {} };
-    tokio::select! {
-        _ = timeout(LINGER, drained) => {}
-        () = closing.aborting() => {}
     }
 }

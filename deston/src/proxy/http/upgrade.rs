@@ -13,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::wire::{Switched, Upstream};
-use crate::proxy::relay::{End, relay};
+use crate::proxy::relay::relay;
 use crate::proxy::worker::Worker;
+use crate::proxy::{close, connect};
 
 /// A server's end of a tunnel, waiting for the client's.
 pub(super) struct Tunnel {
@@ -39,19 +40,10 @@ pub(super) async fn run(client: TcpStream, early: Bytes, tunnel: Tunnel, worker:
     let mut closing = worker.closing.clone();
     let buffers = &worker.buffers;
     let relayed = relay(&mut downstream, &mut upstream, buffers, tunnel.idle, &mut closing).await;
-    match relayed.end {
-        End::Finished => {}
-        // A cut must not look like an end.
-        End::Idle | End::Aborted | End::Broken { .. } => {
-            let _ = downstream.stream.set_zero_linger();
-            let _ = upstream.stream.set_zero_linger();
-        }
-    }
     let (forward, reply) = (relayed.forward_bytes, relayed.reply_bytes);
     tracing::trace!(server = slot.server().name(), forward, reply, end = ?relayed.end, "tunnelled");
-    // The place is free once the socket is closed.
-    drop(upstream);
-    drop(slot);
+    let upstream = connect::Upstream { stream: upstream.stream, slot };
+    close::relayed(&relayed.end, downstream.stream, upstream, buffers, &mut closing).await;
 }
 
 /// A socket some of whose bytes hyper has read already.

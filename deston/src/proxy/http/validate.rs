@@ -78,7 +78,12 @@ pub(super) fn head(head: &mut Parts) -> Result<(), Refusal> {
     coding(&head.headers)?;
     expectation(&head.headers)?;
     if let Some(path) = origin {
-        head.uri = Uri::from(path);
+        let target = std::mem::replace(&mut head.uri, Uri::from(path));
+        // RFC 9112 3.2.2: what the target names, also where HTTP/1.0 has no Host.
+        if let (false, Some(named)) = (head.headers.contains_key(HOST), target.authority()) {
+            let named = HeaderValue::from_str(named.as_str()).map_err(|_| Refusal::Target)?;
+            head.headers.insert(HOST, named);
+        }
     }
     Ok(())
 }

@@ -38,7 +38,13 @@ pub(crate) enum End {
     Idle,
     /// The worker aborts.
     Aborted,
-    /// A side failed; what it had sent before was delivered.
+    /// A side has ended, and went without taking what the other still sends. The other was told
+    /// of the end, and may still be reading what came before it.
+    Left {
+        /// Which side.
+        side: Side,
+    },
+    /// A side failed; what it had sent before was passed on.
     Broken {
         /// Which side.
         side: Side,
@@ -149,12 +155,19 @@ where
 }
 
 /// One direction has failed. When its receiver has gone, what that receiver had sent before is
-/// delivered first: a server may answer and reset a client that still sends.
+/// passed on first: a server may answer and leave a client that still sends.
 fn failed(direction: &mut Direction, from: Side, to: Side, other: Poll<Of>) -> Poll<End> {
     if direction.receiver_has_gone() && other.is_pending() {
         return Poll::Pending;
     }
     match direction.take_failure() {
+        // Linux says so where a FIN came first. After a reset without one it is ECONNRESET, and
+        // the end that is read then is none.
+        Some(Broken::Writing(error))
+            if error.kind() == io::ErrorKind::BrokenPipe && other == Poll::Ready(Of::Ended) =>
+        {
+            Poll::Ready(End::Left { side: to })
+        }
         Some(Broken::Reading(error)) => Poll::Ready(End::Broken { side: from, error }),
         Some(Broken::Writing(error)) => Poll::Ready(End::Broken { side: to, error }),
         None => Poll::Pending,

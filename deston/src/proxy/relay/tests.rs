@@ -138,7 +138,7 @@ fn what_a_side_sent_before_it_went_is_delivered() {
         r.client.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"refused, and why");
         let end = r.relayed.await.unwrap().end;
-        assert!(matches!(end, End::Broken { side: Side::Upstream, .. }), "{end:?}");
+        assert!(matches!(end, End::Left { side: Side::Upstream }), "{end:?}");
     });
 }
 
@@ -171,6 +171,45 @@ impl AsyncRead for Failing {
 impl AsyncWrite for Failing {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn an_end_that_follows_a_reset_is_none() {
+    paused(async {
+        let (mut client, mut downstream) = duplex(1_024);
+        let (_stage, mut closing) = Closing::new();
+        client.write_all(b"x").await.unwrap();
+        let buffers = Buffers::default();
+        let end = relay(&mut downstream, &mut Reset, &buffers, IDLE, &mut closing).await.end;
+        assert!(matches!(end, End::Broken { side: Side::Upstream, .. }), "{end:?}");
+    });
+}
+
+/// A side that was reset: Linux tells the first who asks, here the writer, and an end to the next.
+struct Reset;
+
+impl AsyncRead for Reset {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Reset {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
