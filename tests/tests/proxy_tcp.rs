@@ -165,6 +165,19 @@ async fn a_server_that_does_not_answer_is_skipped_at_the_connect_deadline() {
     assert_eq!(answers(proxied.address, 1).await, "up");
 }
 
+#[tokio::test]
+async fn a_client_does_not_wait_for_a_third_server_that_does_not_answer() {
+    let silent = [socket_with_full_queue().await, socket_with_full_queue().await];
+    let up = Server::named("up").await;
+    let timeouts = PoolTimeouts { connect: Duration::from_millis(50), ..TIMEOUTS };
+    let addresses = [silent[0].address, silent[1].address, up.address];
+    let pool = live_pool_with(Algorithm::RoundRobin, timeouts, addresses.map(server));
+    let proxied = Proxied::tcp(&pool);
+    let error = soon(answer(proxied.address)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(pool.view().servers[2].opened(), 0);
+}
+
 struct FullQueue {
     address: SocketAddr,
     _listening: tokio::net::TcpListener,

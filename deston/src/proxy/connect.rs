@@ -1,8 +1,9 @@
 //! Connecting: from a pool to an open connection to one of its servers.
 //!
-//! Sits between selection, which `live` does, and the relay. Tries each server at most once, and
-//! never more servers than there are.
+//! Both layers search here, between selection, which `live` does, and what is sent. Tries each
+//! server at most once, and stops at the second that does not answer in time.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,13 +15,17 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::live::{Pool, Server, Slot, View};
+use crate::model::PoolTimeouts;
+
+/// Connect attempts that may take their full time; after that the client has waited enough.
+const TIMEOUTS: u32 = 2;
 
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     /// Closed before the slot is given back: fields drop in order.
     pub(crate) stream: TcpStream,
-    /// The server's place that it takes.
+    /// The server's slot that it takes.
     pub(crate) slot: Slot,
 }
 
@@ -39,7 +44,7 @@ pub(crate) enum Refused {
         /// The pool.
         pool: String,
     },
-    /// All were tried.
+    /// All were tried, or two did not answer in time.
     #[error("no server of pool {pool} can be reached; the last was {server}")]
     Unreachable {
         /// The pool.
@@ -54,56 +59,124 @@ pub(crate) enum Refused {
     Exhausted(#[source] io::Error),
 }
 
-/// Connects to the server whose turn it is, or to the next one that can be reached.
-pub(crate) async fn connect(pool: &Pool, client: IpAddr) -> Result<Upstream, Refused> {
-    let view = pool.view();
-    let deadline = view.timeouts.connect;
-    let start = pool.enter(&view, client);
-    let mut passed = Passed::default();
-    while let Some(pick) = pick(&view, start, &passed) {
-        let slot = match pick {
-            Pick::Claimed(slot) => slot,
-            Pick::FromIdle(server) => match timeout(deadline, server.claim_from_idle()).await {
-                Ok(Some(slot)) => slot,
-                Ok(None) | Err(_) => {
-                    passed.full(&server);
-                    continue;
-                }
-            },
-        };
-        match dial(slot.server().address(), deadline).await {
-            Ok(stream) => return Ok(Upstream { stream, slot }),
-            Err(error) if is_exhaustion(&error) => return Err(Refused::Exhausted(error)),
-            Err(error) => {
-                tracing::debug!(server = slot.server().name(), %error, "connecting failed");
-                passed.failed(slot.server(), error);
-            }
-        }
-    }
-    Err(passed.verdict(pool, &view))
+/// One connection's, or one request's, way through a pool's servers.
+pub(crate) struct Search<'a> {
+    pool: &'a Pool,
+    view: Arc<View>,
+    /// Where it entered the table.
+    start: u64,
+    /// Servers passed over. Never allocates as long as none is.
+    passed: Vec<ServerId>,
+    failure: Option<(Arc<Server>, io::Error)>,
+    timeouts: u32,
+}
+
+/// What a search has found.
+pub(crate) enum Found<T> {
+    /// Something as good as a connection.
+    Taken(T),
+    /// A connection of its own.
+    Fresh(Upstream),
 }
 
 /// A server to connect to.
-enum Pick {
+enum Pick<T> {
+    Taken(T),
     Claimed(Slot),
-    /// Full, but idle connections hold places of it.
+    /// Full, but idle connections hold slots of it.
     FromIdle(Arc<Server>),
 }
 
-fn pick(view: &View, start: u64, passed: &Passed) -> Option<Pick> {
-    let mut pick = None;
-    view.choose(start, |server| {
-        if passed.contains(server) {
-            return false;
+/// Connects to the server whose turn it is, or to the next one that can be reached.
+pub(crate) async fn connect(pool: &Pool, client: IpAddr) -> Result<Upstream, Refused> {
+    match Search::new(pool, client).next(|_| None::<Infallible>).await? {
+        Found::Fresh(upstream) => Ok(upstream),
+        Found::Taken(never) => match never {},
+    }
+}
+
+impl<'a> Search<'a> {
+    /// Enters the pool's table, once.
+    pub(crate) fn new(pool: &'a Pool, client: IpAddr) -> Self {
+        let view = pool.view();
+        let start = pool.enter(&view, client);
+        Self { pool, view, start, passed: Vec::new(), failure: None, timeouts: 0 }
+    }
+
+    /// The pool's deadlines, as they were when the search began.
+    pub(crate) fn timeouts(&self) -> &PoolTimeouts {
+        &self.view.timeouts
+    }
+
+    /// Passes a server over from now on.
+    pub(crate) fn pass(&mut self, server: &Server) {
+        self.passed.push(server.id());
+    }
+
+    /// For each server from the start: what `take` has of it, else a connection in a free slot,
+    /// else one in the slot of an idle connection that gives way, else the next server.
+    pub(crate) async fn next<T>(
+        &mut self,
+        take: impl Fn(&Arc<Server>) -> Option<T>,
+    ) -> Result<Found<T>, Refused> {
+        let deadline = self.view.timeouts.connect;
+        while self.timeouts < TIMEOUTS
+            && let Some(pick) = self.pick(&take)
+        {
+            let slot = match pick {
+                Pick::Taken(taken) => return Ok(Found::Taken(taken)),
+                Pick::Claimed(slot) => slot,
+                // A matter of moments: the deadline is for a worker that hangs.
+                Pick::FromIdle(server) => match timeout(deadline, server.claim_from_idle()).await {
+                    Ok(Some(slot)) => slot,
+                    Ok(None) | Err(_) => {
+                        self.pass(&server);
+                        continue;
+                    }
+                },
+            };
+            match dial(slot.server().address(), deadline).await {
+                Ok(stream) => return Ok(Found::Fresh(Upstream { stream, slot })),
+                Err(error) if is_exhaustion(&error) => return Err(Refused::Exhausted(error)),
+                Err(error) => self.failed(slot.server(), error),
+            }
         }
-        pick = match server.claim() {
-            Some(slot) => Some(Pick::Claimed(slot)),
-            None if server.may_free_a_slot() => Some(Pick::FromIdle(Arc::clone(server))),
-            None => None,
-        };
-        pick.is_some()
-    });
-    pick
+        Err(self.verdict())
+    }
+
+    fn pick<T>(&self, take: impl Fn(&Arc<Server>) -> Option<T>) -> Option<Pick<T>> {
+        let mut pick = None;
+        self.view.choose(self.start, |server| {
+            if self.passed.contains(&server.id()) {
+                return false;
+            }
+            pick = take(server)
+                .map(Pick::Taken)
+                .or_else(|| server.claim().map(Pick::Claimed))
+                .or_else(|| server.may_free_a_slot().then(|| Pick::FromIdle(Arc::clone(server))));
+            pick.is_some()
+        });
+        pick
+    }
+
+    fn failed(&mut self, server: &Arc<Server>, error: io::Error) {
+        tracing::debug!(server = server.name(), %error, "connecting failed");
+        self.timeouts += u32::from(error.kind() == io::ErrorKind::TimedOut);
+        self.pass(server);
+        self.failure = Some((Arc::clone(server), error));
+    }
+
+    fn verdict(&mut self) -> Refused {
+        let pool = self.pool.name().to_owned();
+        let none_left = self.timeouts == TIMEOUTS || self.passed.len() >= self.view.servers.len();
+        match self.failure.take() {
+            None if self.view.servers.is_empty() => Refused::Empty { pool },
+            Some((server, source)) if none_left => {
+                Refused::Unreachable { pool, server: server.name().to_owned(), source }
+            }
+            None | Some(_) => Refused::Full { pool },
+        }
+    }
 }
 
 /// Opens a connection within `deadline`.
@@ -122,37 +195,4 @@ pub(super) fn is_exhaustion(error: &io::Error) -> bool {
         error.raw_os_error().map(Errno::from_raw),
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)
     )
-}
-
-/// The servers passed over by one connection; as a rule none.
-#[derive(Default)]
-struct Passed {
-    servers: Vec<ServerId>,
-    failure: Option<(Arc<Server>, io::Error)>,
-}
-
-impl Passed {
-    fn contains(&self, server: &Server) -> bool {
-        self.servers.contains(&server.id())
-    }
-
-    fn full(&mut self, server: &Server) {
-        self.servers.push(server.id());
-    }
-
-    fn failed(&mut self, server: &Arc<Server>, error: io::Error) {
-        self.servers.push(server.id());
-        self.failure = Some((Arc::clone(server), error));
-    }
-
-    fn verdict(self, pool: &Pool, view: &View) -> Refused {
-        let pool = pool.name().to_owned();
-        match self.failure {
-            None if view.servers.is_empty() => Refused::Empty { pool },
-            Some((server, source)) if self.servers.len() >= view.servers.len() => {
-                Refused::Unreachable { pool, server: server.name().to_owned(), source }
-            }
-            None | Some(_) => Refused::Full { pool },
-        }
-    }
 }

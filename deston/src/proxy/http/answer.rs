@@ -159,10 +159,11 @@ fn one_length(headers: &mut HeaderMap, incoming: &Incoming) -> Option<u64> {
 
 fn report(downstream: &Downstream, error: &Error) {
     let client = downstream.client;
-    if matches!(error, Error::Full | Error::NoServer) {
+    if error.status() == StatusCode::SERVICE_UNAVAILABLE {
         if let Some(untold) = downstream.worker.notices.refused.due() {
             let listener = &downstream.listener.serving().listener.name;
-            tracing::warn!(listener, %error, untold, "requests are answered with 503");
+            let cause = error.source().map(tracing::field::display);
+            tracing::warn!(listener, %error, cause, untold, "requests are answered with 503");
         }
         return;
     }

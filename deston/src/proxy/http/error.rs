@@ -1,5 +1,4 @@
-//! Why a request was not answered by a server: whose fault it is, whether another server may be
-//! tried, and the status it becomes.
+//! Why a request was not answered by a server: whose fault it is, and the status it becomes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,6 +6,7 @@ use std::net::SocketAddr;
 use http::StatusCode;
 
 use super::validate::Refusal;
+use crate::proxy::connect::{self, Refused};
 
 /// Why a request was not answered by a server.
 #[derive(Debug, thiserror::Error)]
@@ -17,26 +17,9 @@ pub(super) enum Error {
     /// The client's body broke off or is malformed.
     #[error("the request's body is broken")]
     RequestBody(#[source] hyper::Error),
-    /// The pool has no server that takes requests.
-    #[error("no server is eligible")]
-    NoServer,
-    /// Every eligible server has `max_connections` busy connections.
-    #[error("every server is at its max_connections")]
-    Full,
-    /// The server does not take connections.
-    #[error("cannot connect to {server}")]
-    Connect {
-        /// Where.
-        server: SocketAddr,
-        /// What the kernel says.
-        source: io::Error,
-    },
-    /// The server does not answer to a SYN.
-    #[error("connecting to {server} took too long")]
-    ConnectOverdue {
-        /// Where.
-        server: SocketAddr,
-    },
+    /// No server was connected to.
+    #[error(transparent)]
+    Unserved(#[from] connect::Refused),
     /// A fresh connection ended before the request was written.
     #[error("{server} closed a fresh connection")]
     NotSent {
@@ -92,10 +75,8 @@ impl Error {
     pub(super) fn side(&self) -> Side {
         match self {
             Self::Refused(_) | Self::RequestBody(_) => Side::Downstream,
-            Self::NoServer
-            | Self::Full
-            | Self::Connect { .. }
-            | Self::ConnectOverdue { .. }
+            Self::Unserved(Refused::Exhausted(_)) => Side::Internal,
+            Self::Unserved(_)
             | Self::NotSent { .. }
             | Self::Response { .. }
             | Self::ResponseFraming { .. }
@@ -105,37 +86,25 @@ impl Error {
         }
     }
 
-    /// Whether no byte of the request can have reached the server, so that another may be tried
-    /// whatever the method.
-    pub(super) fn is_retryable(&self) -> bool {
-        match self {
-            Self::Connect { .. } | Self::ConnectOverdue { .. } | Self::NotSent { .. } => true,
-            Self::Refused(_)
-            | Self::RequestBody(_)
-            | Self::NoServer
-            | Self::Full
-            | Self::Response { .. }
-            | Self::ResponseFraming { .. }
-            | Self::UnaskedUpgrade { .. }
-            | Self::ResponseOverdue { .. }
-            | Self::NotHttp => false,
-        }
-    }
-
     /// What the client is told (RFC 9110 15.5 and 15.6).
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refusal) => refusal.status(),
             Self::RequestBody(_) => StatusCode::BAD_REQUEST,
-            Self::NoServer | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Connect { .. }
-            | Self::NotSent { .. }
+            Self::Unserved(Refused::Unreachable { source, .. })
+                if source.kind() == io::ErrorKind::TimedOut =>
+            {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            Self::Unserved(Refused::Unreachable { .. }) => StatusCode::BAD_GATEWAY,
+            Self::Unserved(
+                Refused::Empty { .. } | Refused::Full { .. } | Refused::Exhausted(_),
+            ) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotSent { .. }
             | Self::Response { .. }
             | Self::ResponseFraming { .. }
             | Self::UnaskedUpgrade { .. } => StatusCode::BAD_GATEWAY,
-            Self::ConnectOverdue { .. } | Self::ResponseOverdue { .. } => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            Self::ResponseOverdue { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::NotHttp => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -11,7 +11,6 @@
 mod answer;
 mod body;
 mod clock;
-mod connect;
 mod downstream;
 mod error;
 mod exchange;

@@ -50,10 +50,11 @@ pub(super) fn error(error: &Error) -> Response<ReplyBody> {
 mod tests {
     use super::super::validate::Refusal;
     use super::*;
+    use crate::proxy::connect::Refused;
 
     #[test]
     fn an_overload_says_when_to_come_back() {
-        let response = error(&Error::Full);
+        let response = error(&Error::Unserved(Refused::Full { pool: "web".to_owned() }));
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()["retry-after"], "1");
     }

@@ -21,6 +21,7 @@ use super::body::RequestBody;
 use super::clock::Clock;
 use super::validate::HEADER_BYTES;
 use crate::live::{IdleSlot, Server, Slot};
+use crate::proxy::connect;
 
 /// hyper's two ends of a connection, joined again: neither does anything unless `Wire` is polled.
 struct Wire {
@@ -78,7 +79,8 @@ pub(super) struct Switched {
 
 impl Upstream {
     /// Speaks HTTP/1 on a connected socket.
-    pub(super) async fn new(stream: TcpStream, slot: Slot) -> Result<Self, hyper::Error> {
+    pub(super) async fn new(connected: connect::Upstream) -> Result<Self, hyper::Error> {
+        let connect::Upstream { stream, slot } = connected;
         let heard = Rc::new(Cell::new(false));
         let socket = Socket { stream, heard: Rc::clone(&heard) };
         let (sender, connection) = http1::Builder::new()
