@@ -1,7 +1,5 @@
 //! WebSockets: agreed to by both sides, then carried as they are.
 
-#![expect(clippy::unwrap_used, reason = "a specification fails by panicking")]
-
 use std::time::Duration;
 
 use deston::model::HttpTimeouts;
