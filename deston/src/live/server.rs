@@ -286,7 +286,13 @@ mod tests {
         let round = AtomicU32::new(0);
         let mut missed = 0;
         let reach = |next| {
+            let mut spins = 0_u32;
             while round.load(Ordering::Acquire) != next {
+                // Close together, but not for as long as the other has no core to run on.
+                spins += 1;
+                if spins > 10_000 {
+                    std::thread::yield_now();
+                }
                 std::hint::spin_loop();
             }
         };
