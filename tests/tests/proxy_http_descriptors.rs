@@ -1,8 +1,6 @@
 //! What a client is told when the process runs out of descriptors. Alone in its file, and thus in
 //! its process, whose limit it lowers.
 
-#![expect(clippy::unwrap_used, reason = "a specification fails by panicking")]
-
 use std::time::Duration;
 
 use deston::model::PoolTimeouts;

@@ -20,7 +20,7 @@ async fn a_request_beyond_the_limit_is_told_to_come_back() {
     assert_eq!(refused.field("retry-after").as_deref(), Some("1"));
     upstream.send(OK).await;
     assert_eq!(first.message().await.text(), "ok");
-    // The same connection goes on, and the place is free again.
+    // The same connection goes on, and the slot is free again.
     second.send(GET).await;
     upstream.message().await;
     upstream.send(OK).await;
@@ -48,7 +48,7 @@ async fn idle_connections_of_other_workers_give_way() {
     let server = Server::start().await.answering(|_| OK.to_owned());
     let setup = Setup { workers: 4, max_connections: 1, ..Setup::default() };
     let lab = setup.start(&[server.address]);
-    // The kernel spreads clients over the workers; each keeps the one place while idle.
+    // The kernel spreads clients over the workers; each keeps the one slot while idle.
     for _ in 0..100 {
         let mut client = lab.client().await;
         for _ in 0..2 {
@@ -59,14 +59,14 @@ async fn idle_connections_of_other_workers_give_way() {
 }
 
 #[tokio::test]
-async fn as_many_clients_as_places_are_all_served_by_four_workers() {
-    const PLACES: usize = 8;
-    let server = Strict::start(PLACES);
-    let max_connections = PLACES as u32;
+async fn as_many_clients_as_slots_are_all_served_by_four_workers() {
+    const SLOTS: usize = 8;
+    let server = Strict::start(SLOTS);
+    let max_connections = SLOTS as u32;
     let setup = Setup { workers: 4, max_connections, ..Setup::default() };
     let lab = setup.start(&[server.address]);
     let mut clients = JoinSet::new();
-    for _ in 0..PLACES {
+    for _ in 0..SLOTS {
         let address = lab.address;
         clients.spawn(async move {
             for _ in 0..100 {
@@ -81,14 +81,14 @@ async fn as_many_clients_as_places_are_all_served_by_four_workers() {
         ended.unwrap();
     }
     let most = server.most();
-    assert!(most <= PLACES, "{most} connections were open at once");
+    assert!(most <= SLOTS, "{most} connections were open at once");
 }
 
 #[tokio::test]
-async fn more_clients_than_places_never_open_more_connections() {
-    const PLACES: usize = 3;
-    let server = Strict::start(PLACES);
-    let setup = Setup { workers: 4, max_connections: PLACES as u32, ..Setup::default() };
+async fn more_clients_than_slots_never_open_more_connections() {
+    const SLOTS: usize = 3;
+    let server = Strict::start(SLOTS);
+    let setup = Setup { workers: 4, max_connections: SLOTS as u32, ..Setup::default() };
     let lab = setup.start(&[server.address]);
     let mut clients = JoinSet::new();
     for _ in 0..32 {
@@ -111,6 +111,6 @@ async fn more_clients_than_places_never_open_more_connections() {
         served += ended.unwrap();
     }
     let most = server.most();
-    assert!(most <= PLACES, "{most} connections were open at once");
+    assert!(most <= SLOTS, "{most} connections were open at once");
     assert!(served > 0);
 }

@@ -1,7 +1,5 @@
 //! WebSockets: agreed to by both sides, then carried as they are.
 
-#![expect(clippy::unwrap_used, reason = "a specification fails by panicking")]
-
 use std::time::Duration;
 
 use deston::model::HttpTimeouts;
@@ -123,7 +121,7 @@ async fn a_client_that_reads_late_gets_all_that_a_server_said_before_it_left() {
 }
 
 #[tokio::test]
-async fn a_tunnel_holds_its_servers_place_until_it_ends() {
+async fn a_tunnel_holds_its_servers_slot_until_it_ends() {
     let server = Server::start().await;
     let lab = Setup { max_connections: 1, ..Setup::default() }.start(&[server.address]);
     let (mut client, mut upstream) = open(&lab, &server).await;

@@ -4,10 +4,11 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use deston_tests::lab::{Deston, pause};
+use deston_tests::lab::Deston;
 use nix::sys::signal::Signal;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -15,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const RELOADS: usize = 50;
 const EVERY: Duration = Duration::from_millis(200);
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago: whoever uses it looks whether it still is.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -88,9 +89,10 @@ struct Configs {
 
 /// Two valid files that differ in servers, weights, algorithm and one listener, and a broken one.
 fn configs(layer: &str, port: u16, servers: [SocketAddr; 3]) -> Configs {
+    let carried = if layer == "L4" { "datapath = \"userspace\"\n" } else { "" };
     let text = |algorithm: &str, servers: &[(SocketAddr, u16)]| {
         let mut text = format!(
-            "[load_balancer]\naddress = \"127.0.0.1\"\nport = {port}\nlayer = \"{layer}\"\n\
+            "[load_balancer]\naddress = \"127.0.0.1\"\nport = {port}\n{carried}layer = \"{layer}\"\n\
              algorithm = \"{algorithm}\"\n"
         );
         for (server, weight) in servers {
@@ -105,37 +107,60 @@ fn configs(layer: &str, port: u16, servers: [SocketAddr; 3]) -> Configs {
     let first = text("round_robin", &[(a, 1), (b, 1)]);
     let second = text("weighted_round_robin", &[(b, 3), (c, 1)])
         + &format!(
-            "[[listener]]\nname = \"other\"\naddress = \"127.0.0.1\"\nport = {}\nlayer = \"{layer}\"\n",
-            free_port()
+            "[[listener]]\nname = \"other\"\naddress = \"127.0.0.2\"\nport = {port}\n{carried}layer = \"{layer}\"\n"
         );
     let broken = first.replace("algorithm", "algorithmus");
     Configs { first, second, broken }
 }
 
-/// Reloads for 10 s, then says stop.
-fn reload(deston: &mut Deston, configs: &Configs, stop: &AtomicBool) {
+/// Deston with the first of `configs`, on a port that nobody else has.
+fn started(layer: &str, servers: [SocketAddr; 3]) -> (Deston, Configs, SocketAddr) {
+    loop {
+        let port = free_port();
+        let configs = configs(layer, port, servers);
+        if let Some(deston) = Deston::local(&configs.first) {
+            return (deston, configs, SocketAddr::from(([127, 0, 0, 1], port)));
+        }
+    }
+}
+
+/// Tells of a client that has failed.
+struct Failure(Sender<()>);
+
+impl Drop for Failure {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.0.send(());
+        }
+    }
+}
+
+/// Reloads for 10 s or until a client fails, then says stop.
+fn reload(deston: &mut Deston, configs: &Configs, failures: &Receiver<()>, stop: &AtomicBool) {
     for config in
         [&configs.second, &configs.broken, &configs.first].into_iter().cycle().take(RELOADS)
     {
         deston.reload(config);
         let line = deston.wait_for_log("reloaded");
         assert_eq!(line.contains("not reloaded"), config == &configs.broken, "{line}");
-        pause(EVERY);
+        if failures.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout) {
+            break;
+        }
     }
     stop.store(true, Ordering::Relaxed);
 }
 
 #[test]
 fn no_request_fails_while_the_file_changes_every_200_ms() {
-    let port = free_port();
-    let configs = configs("L7", port, [server(http), server(http), server(http)]);
-    let mut deston = Deston::local(&configs.first);
-    let to = SocketAddr::from(([127, 0, 0, 1], port));
+    let (mut deston, configs, to) = started("L7", [server(http), server(http), server(http)]);
+    let (failed, failures) = channel();
     let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..8)
         .map(|n| {
             let (stop, requests) = (Arc::clone(&stop), Arc::clone(&requests));
+            let failure = Failure(failed.clone());
             thread::spawn(move || {
+                let _failure = failure;
                 while !stop.load(Ordering::Relaxed) {
                     let mut stream = connect(to);
                     let mut reader = BufReader::new(stream.try_clone().unwrap());
@@ -151,7 +176,7 @@ fn no_request_fails_while_the_file_changes_every_200_ms() {
             })
         })
         .collect();
-    reload(&mut deston, &configs, &stop);
+    reload(&mut deston, &configs, &failures, &stop);
     clients.into_iter().for_each(|client| client.join().unwrap());
     let requests = requests.load(Ordering::Relaxed);
     println!("{requests} requests, none failed");
@@ -160,20 +185,15 @@ fn no_request_fails_while_the_file_changes_every_200_ms() {
 
 #[test]
 fn no_relayed_flow_is_reset_while_the_file_changes_every_200_ms() {
-    let port = free_port();
-    let configs = configs("L4", port, [server(echo), server(echo), server(echo)]);
-    let configs = Configs {
-        first: configs.first.replace("layer", "datapath = \"userspace\"\nlayer"),
-        second: configs.second.replace("layer", "datapath = \"userspace\"\nlayer"),
-        broken: configs.broken.replace("layer", "datapath = \"userspace\"\nlayer"),
-    };
-    let mut deston = Deston::local(&configs.first);
-    let to = SocketAddr::from(([127, 0, 0, 1], port));
+    let (mut deston, configs, to) = started("L4", [server(echo), server(echo), server(echo)]);
+    let (failed, failures) = channel();
     let (stop, echoes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..8)
         .map(|n| {
             let (stop, echoes) = (Arc::clone(&stop), Arc::clone(&echoes));
+            let failure = Failure(failed.clone());
             thread::spawn(move || {
+                let _failure = failure;
                 while !stop.load(Ordering::Relaxed) {
                     let mut stream = connect(to);
                     // Half of the clients keep their flow over every reload.
@@ -189,7 +209,7 @@ fn no_relayed_flow_is_reset_while_the_file_changes_every_200_ms() {
             })
         })
         .collect();
-    reload(&mut deston, &configs, &stop);
+    reload(&mut deston, &configs, &failures, &stop);
     clients.into_iter().for_each(|client| client.join().unwrap());
     let echoes = echoes.load(Ordering::Relaxed);
     println!("{echoes} echoes, no flow reset");
@@ -198,10 +218,8 @@ fn no_relayed_flow_is_reset_while_the_file_changes_every_200_ms() {
 
 #[test]
 fn a_second_signal_ends_at_once() {
-    let port = free_port();
-    let configs = configs("L4", port, [server(echo), server(echo), server(echo)]);
-    let mut deston = Deston::local(&configs.first);
-    let mut open = connect(SocketAddr::from(([127, 0, 0, 1], port)));
+    let (mut deston, _, to) = started("L4", [server(echo), server(echo), server(echo)]);
+    let mut open = connect(to);
     open.write_all(b"ping").unwrap();
     open.read_exact(&mut [0; 4]).unwrap();
     deston.signal(Signal::SIGTERM);
@@ -212,10 +230,8 @@ fn a_second_signal_ends_at_once() {
 
 #[test]
 fn stopping_lets_a_connection_finish_and_ends_with_0() {
-    let port = free_port();
-    let configs = configs("L4", port, [server(echo), server(echo), server(echo)]);
-    let mut deston = Deston::local(&configs.first);
-    let mut open = connect(SocketAddr::from(([127, 0, 0, 1], port)));
+    let (mut deston, _, to) = started("L4", [server(echo), server(echo), server(echo)]);
+    let mut open = connect(to);
     open.write_all(b"ping").unwrap();
     open.read_exact(&mut [0; 4]).unwrap();
     deston.signal(Signal::SIGTERM);

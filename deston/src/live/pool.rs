@@ -80,7 +80,7 @@ impl View {
     }
 
     fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
-        let place = self.servers.binary_search_by_key(&id, |server| server.id()).ok()?;
-        self.servers.get(place)
+        let index = self.servers.binary_search_by_key(&id, |server| server.id()).ok()?;
+        self.servers.get(index)
     }
 }

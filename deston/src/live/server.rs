@@ -1,6 +1,6 @@
 //! A live server: its identity and its connection slots.
 //!
-//! A slot is one of a server's `max_connections` places. Whoever opens an upstream connection (or
+//! A server has `max_connections` slots. Whoever opens an upstream connection (or
 //! a UDP flow) holds a `Slot` for as long as the socket is open, idle or not, so that the limit is
 //! hard across all workers. Idle connections give way: while a claim waits, every worker that
 //! holds an idle connection to the server closes one.
@@ -30,8 +30,8 @@ pub struct Server {
     give_way: Notify,
 }
 
-/// One of a server's places, held while an upstream connection is open. Declare it after the
-/// socket: fields drop in order, and the place is free only once the socket is closed.
+/// One of a server's slots, held while an upstream connection is open. Declare it after the
+/// socket: fields drop in order, and the slot is free only once the socket is closed.
 #[derive(Debug)]
 pub struct Slot {
     server: Arc<Server>,
@@ -41,7 +41,7 @@ pub struct Slot {
 #[derive(Debug)]
 pub struct IdleSlot {
     // In this order: the slot is free before the count falls, so that whoever counts no idle
-    // connection and claims then has had its chance at the slot.
+    // connection and claims then has had its chance at it.
     slot: Slot,
     mark: IdleMark,
 }
@@ -157,7 +157,7 @@ impl Server {
 }
 
 impl Slot {
-    /// The server whose place this is.
+    /// The server whose slot this is.
     pub fn server(&self) -> &Arc<Server> {
         &self.server
     }
@@ -183,7 +183,7 @@ impl Drop for Slot {
 }
 
 impl IdleSlot {
-    /// The server whose place this is.
+    /// The server whose slot this is.
     pub fn server(&self) -> &Arc<Server> {
         self.slot.server()
     }
@@ -286,7 +286,13 @@ mod tests {
         let round = AtomicU32::new(0);
         let mut missed = 0;
         let reach = |next| {
+            let mut spins = 0_u32;
             while round.load(Ordering::Acquire) != next {
+                // Close together, but not for as long as the other has no core to run on.
+                spins += 1;
+                if spins > 10_000 {
+                    std::thread::yield_now();
+                }
                 std::hint::spin_loop();
             }
         };

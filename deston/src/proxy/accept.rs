@@ -88,14 +88,19 @@ fn accept_queued(
 }
 
 fn serve(stream: TcpStream, peer: SocketAddr, listener: &Arc<live::Listener>, worker: &Rc<Worker>) {
-    // Fails only for a connection that is over already, which reading will tell.
-    let _ = stream.set_nodelay(true);
+    send_at_once(&stream);
     let serving = listener.serving();
     let (listener, own) = (Arc::clone(listener), Rc::clone(worker));
     match &serving.listener.layer {
         model::Layer::L4(_) => worker.spawn(tcp::serve(stream, peer, listener, own)),
         model::Layer::L7(_) => worker.spawn(http::serve(stream, peer, listener, own)),
     }
+}
+
+/// Lets no byte wait for the acknowledgement of others (TCP_NODELAY).
+fn send_at_once(stream: &TcpStream) {
+    // Fails only for a connection that is over already, which reading will tell.
+    let _ = stream.set_nodelay(true);
 }
 
 /// Errors of the connection that was next, not of the listener (accept(2)).
@@ -124,5 +129,21 @@ fn warn(listener: &live::Listener, worker: &Worker, error: &io::Error) {
     if let Some(untold) = worker.notices.exhausted.due() {
         let listener = &listener.serving().listener.name;
         tracing::warn!(listener, %error, untold, "connections wait: none can be accepted");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn small_writes_to_a_client_do_not_wait_for_acknowledgements() {
+        let socket = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let client = TcpStream::connect(socket.local_addr().unwrap());
+        let (accepted, _client) = tokio::join!(socket.accept(), client);
+        let (stream, _) = accepted.unwrap();
+        assert!(!stream.nodelay().unwrap(), "the kernel's default");
+        send_at_once(&stream);
+        assert!(stream.nodelay().unwrap());
     }
 }

@@ -196,3 +196,17 @@ pub(super) fn is_exhaustion(error: &io::Error) -> bool {
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn small_writes_to_a_server_do_not_wait_for_acknowledgements() {
+        let server = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let stream = dial(server.local_addr().unwrap(), Duration::from_secs(10)).await.unwrap();
+        assert!(stream.nodelay().unwrap());
+    }
+}

@@ -88,12 +88,12 @@ impl Drop for Counted {
     }
 }
 
-/// A place for a UDP flow, of which a worker has a bounded number: each flow has a descriptor.
+/// Room for one UDP flow; a worker's is bounded, since each flow has a descriptor.
 #[derive(Debug)]
 pub(super) struct Room(Rc<Worker>);
 
 impl Room {
-    /// Takes a place if one is left.
+    /// Takes it if some is left.
     pub(super) fn take(worker: &Rc<Worker>) -> Option<Self> {
         worker.flows_left.set(worker.flows_left.get().checked_sub(1)?);
         Some(Self(Rc::clone(worker)))

@@ -43,8 +43,9 @@ impl Deston {
         Self::spawn(command, path)
     }
 
-    /// Starts `deston run` with `config` on this host, for loopback alone, and waits until it serves.
-    pub fn local(config: &str) -> Self {
+    /// Starts `deston run` with `config` on this host, for loopback alone, and waits until it
+    /// serves. None if somebody has taken one of its ports.
+    pub fn local(config: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let unique = NEXT.fetch_add(1, Ordering::Relaxed);
         let path =
@@ -53,8 +54,8 @@ impl Deston {
         let mut command = Command::new(binary());
         command.args(["run", "--config"]).arg(&path);
         let mut deston = Self::spawn(command, path);
-        deston.wait_for_log("ready");
-        deston
+        let line = deston.wait_for_one_of(&["ready", " is in use by "]);
+        line.contains("ready").then_some(deston)
     }
 
     /// Starts it and waits until it serves.
@@ -81,18 +82,23 @@ impl Deston {
     /// Waits for a log line that contains `text`, and returns it. Lines before it are consumed.
     #[track_caller]
     pub fn wait_for_log(&mut self, text: &str) -> String {
+        self.wait_for_one_of(&[text])
+    }
+
+    #[track_caller]
+    fn wait_for_one_of(&mut self, texts: &[&str]) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.log.recv_timeout(left) {
                 Ok(line) => {
                     self.seen.push(line.clone());
-                    if line.contains(text) {
+                    if texts.iter().any(|text| line.contains(text)) {
                         return line;
                     }
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    panic!("no `{text}` in the log:\n{}", self.seen.join("\n"))
+                    panic!("no {texts:?} in the log:\n{}", self.seen.join("\n"))
                 }
             }
         }

@@ -39,7 +39,8 @@ fn one_server_table_is_a_whole_configuration() {
 #[test]
 fn the_process_has_defaults() {
     let model = valid("[[server]]");
-    assert!(model.runtime.workers >= 1);
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(model.runtime.workers, cores, "one worker for each core");
     assert_eq!(model.runtime.drain_timeout, Duration::from_secs(30));
     assert_eq!((model.kernel.xdp_mode, model.kernel.flows), (XdpMode::Native, 262_144));
 }

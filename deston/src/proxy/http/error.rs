@@ -91,10 +91,12 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.status(),
             Self::RequestBody(_) => StatusCode::BAD_REQUEST,
-            Self::Unserved(Refused::Unreachable { source, .. }) => match source.kind() {
-                io::ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-                _ => StatusCode::BAD_GATEWAY,
-            },
+            Self::Unserved(Refused::Unreachable { source, .. })
+                if source.kind() == io::ErrorKind::TimedOut =>
+            {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            Self::Unserved(Refused::Unreachable { .. }) => StatusCode::BAD_GATEWAY,
             Self::Unserved(
                 Refused::Empty { .. } | Refused::Full { .. } | Refused::Exhausted(_),
             ) => StatusCode::SERVICE_UNAVAILABLE,

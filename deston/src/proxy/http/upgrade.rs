@@ -1,6 +1,6 @@
 //! WebSockets: once both sides have agreed to switch, bytes pass as they are.
 //!
-//! A tunnel holds its server's place, counts as a connection of the worker, and knows nothing of
+//! A tunnel holds its server's slot, counts as a connection of the worker, and knows nothing of
 //! the configuration any more: a reload leaves it alone.
 
 use std::io;

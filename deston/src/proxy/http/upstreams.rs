@@ -1,7 +1,7 @@
 //! A worker's idle connections to servers: the one used last is used first.
 //!
-//! Each holds its place among the server's `max_connections`, so it gives way: while another
-//! worker waits for a place, every worker closes what it holds unused.
+//! Each holds one of its server's slots, so it gives way: while another worker waits for a slot,
+//! every worker closes what it holds unused.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -26,7 +26,7 @@ pub(crate) struct Upstreams {
     shelves: Rc<Shelves>,
 }
 
-/// The shelf of server N is at place N: identifiers are small.
+/// The shelf of server N is the Nth: identifiers are small.
 #[derive(Debug, Default)]
 struct Shelves {
     by_id: RefCell<Vec<Option<Box<Shelf>>>>,
@@ -43,7 +43,7 @@ struct Shelf {
     filled: Rc<Notify>,
     /// Empty at the last sweep.
     spare: bool,
-    /// Closes connections while the server's places are asked for.
+    /// Closes connections while the server's slots are asked for.
     _watcher: Task,
 }
 
@@ -80,19 +80,19 @@ impl Shelves {
     /// Looks at the shelf of `server`.
     fn with<T>(&self, server: &Arc<Server>, look: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
         let mut shelves = self.by_id.borrow_mut();
-        let shelf = shelves.get_mut(place(server))?.as_mut()?;
+        let shelf = shelves.get_mut(index(server))?.as_mut()?;
         // An identifier may have passed to another server.
         Arc::ptr_eq(&shelf.server, server).then(|| look(shelf))
     }
 
     fn put(self: &Rc<Self>, kept: Kept) {
         let server = Arc::clone(kept.upstream.server());
-        let place = place(&server);
+        let index = index(&server);
         let mut shelves = self.by_id.borrow_mut();
-        if shelves.len() <= place {
-            shelves.resize_with(place + 1, || None);
+        if shelves.len() <= index {
+            shelves.resize_with(index + 1, || None);
         }
-        let Some(entry) = shelves.get_mut(place) else { return };
+        let Some(entry) = shelves.get_mut(index) else { return };
         let shelf = match entry {
             Some(shelf) if Arc::ptr_eq(&shelf.server, &server) => shelf,
             Some(_) | None => entry.insert(Box::new(Shelf::new(server, self))),
@@ -138,7 +138,7 @@ impl Shelf {
     }
 }
 
-fn place(server: &Server) -> usize {
+fn index(server: &Server) -> usize {
     usize::from(server.id().0)
 }
 

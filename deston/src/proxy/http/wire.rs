@@ -40,7 +40,7 @@ pub(super) struct Upstream {
     reused: bool,
     /// How long it may stay unused after this request.
     idle_limit: Duration,
-    // After `wire`: the place is free once the socket is closed.
+    // After `wire`: the slot is free once the socket is closed.
     slot: Slot,
 }
 
@@ -73,7 +73,7 @@ pub(super) struct Switched {
     pub(super) stream: TcpStream,
     /// What the server sent after its 101.
     pub(super) early: Bytes,
-    /// The server's place; to be dropped after the socket.
+    /// The server's slot; to be dropped after the socket.
     pub(super) slot: Slot,
 }
 
@@ -153,7 +153,7 @@ impl Upstream {
     }
 
     /// Makes it wait for another request. `None` if it cannot: it is closed then, or its server
-    /// needs the place.
+    /// needs the slot.
     pub(super) fn park(mut self) -> Option<IdleUpstream> {
         self.wire.is_reusable().then_some(())?;
         let Self { wire, slot, .. } = self;

@@ -2,8 +2,7 @@
 //!
 //! A socket bound to 0.0.0.0 or :: would let the kernel choose the source address of a reply by its
 //! route; clients drop a reply from another address than they asked. There, the address is taken
-//! from each datagram (`listen` asks for it) and given with each reply (IP_PKTINFO), which costs a small allocation for
-//! each reply; a listener with an address of its own has no such cost.
+//! from each datagram and given with each reply (IP_PKTINFO), at the cost of a small allocation.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
