@@ -11,6 +11,7 @@
 mod namespace;
 mod process;
 mod server;
+pub mod visit;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
