@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use deston_tests::lab::visit::{NO_HEALTH, PORT, config, counted, visit};
+use deston_tests::lab::visit::{NO_HEALTH, PORT, briefly, config, counted, greeted, visit};
 use deston_tests::lab::{Deston, Lab, TcpServer, UdpServer, listener, wait_until};
 use deston_tests::require_lab;
 use nix::sys::signal::Signal;
@@ -73,6 +73,21 @@ fn no_server_ever_has_more_connections_than_its_limit() {
         assert!((1..=5).contains(&most), "{most} connections at once");
     }
     assert_eq!(servers[0].served() + servers[1].served(), 200);
+}
+
+#[test]
+fn connections_that_the_kernel_drops_are_told_of_while_it_happens() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let one_port = "snat_ports = \"20000-20000\"";
+    let text = config(one_port, "", &[(server.address(), "")]);
+    let mut deston = Deston::serving(&lab.balancer, &text);
+    let first = lab.client.within(|| greeted(listener(PORT)));
+    assert!(lab.client.within(|| briefly(listener(PORT))).is_none());
+    let line = deston.wait_for_log("dropped packets that open flows");
+    assert!(line.contains("snat_exhausted=") && line.contains("`snat_ports`"), "{line}");
+    drop(first);
 }
 
 #[test]

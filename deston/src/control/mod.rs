@@ -169,7 +169,7 @@ impl Control {
         if up == 0 {
             tracing::error!(
                 pool,
-                "no server is reachable: clients are refused until one answers its probes; check \
+                "no server is reachable: nobody is served until one answers its probes; check \
                  that the servers run and that this host can connect to them"
             );
         }

@@ -22,6 +22,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::host::{Host, HostError};
 use super::kernel::{AttachError, Attached, Kernel, KernelError};
 use super::plan::{self, Asked, Plan, Reason};
+use super::refusals::Refusals;
 use crate::model::{self, L4, Layer, Listener, Protocol};
 
 /// How often idle flows are looked for, and next hops asked for again.
@@ -69,6 +70,7 @@ pub(super) struct Balancer {
     pools: Vec<Option<String>>,
     pub(super) servers: BTreeMap<ServerId, Known>,
     pub(super) listeners: Vec<Open>,
+    pub(super) refusals: Refusals,
 }
 
 /// A server in the kernel.
@@ -117,6 +119,7 @@ impl Balancer {
             pools: Vec::new(),
             servers: BTreeMap::new(),
             listeners: Vec::new(),
+            refusals: Refusals::default(),
         })
     }
 
@@ -255,17 +258,16 @@ impl Balancer {
         Ok(places)
     }
 
-    pub(super) fn report(&self) -> Result<Report, DatapathError> {
-        let Some(kernel) = &self.kernel else {
-            return Ok(Report { outcomes: Vec::new(), servers: Vec::new() });
-        };
+    /// `None` if nothing was ever loaded.
+    pub(super) fn report(&self) -> Result<Option<Report>, DatapathError> {
+        let Some(kernel) = &self.kernel else { return Ok(None) };
         let outcomes = Outcome::ALL.into_iter().zip(kernel.outcomes()?).collect();
         let servers = self
             .servers
             .iter()
             .map(|(id, known)| Ok((known.name.clone(), kernel.load_of(*id)?)))
             .collect::<Result<_, KernelError>>()?;
-        Ok(Report { outcomes, servers })
+        Ok(Some(Report { outcomes, servers }))
     }
 
     pub(super) fn kernel(&mut self) -> Result<&mut Kernel, DatapathError> {

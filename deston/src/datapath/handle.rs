@@ -58,7 +58,7 @@ enum Command {
 enum Answer {
     Done,
     Flows(u64),
-    Report(Report),
+    Report(Option<Report>),
 }
 
 impl Datapath {
@@ -153,7 +153,7 @@ impl Datapath {
             return Ok(None);
         }
         match self.ask(Command::Report)? {
-            Answer::Report(report) => Ok(Some(report)),
+            Answer::Report(report) => Ok(report),
             Answer::Done | Answer::Flows(_) => Ok(None),
         }
     }

@@ -11,6 +11,7 @@ mod host;
 mod interfaces;
 mod kernel;
 mod plan;
+mod refusals;
 #[cfg(feature = "testing")]
 mod run;
 mod upkeep;

@@ -34,9 +34,20 @@ impl Balancer {
     pub(super) async fn upkeep(&mut self, due: Upkeep) -> Result<(), DatapathError> {
         self.refresh_paths().await?;
         match due {
-            Upkeep::Everything if !self.listeners.is_empty() => self.expire(),
+            Upkeep::Everything if !self.listeners.is_empty() => {
+                self.expire()?;
+                self.tell_refusals()
+            }
             Upkeep::Everything | Upkeep::Paths => Ok(()),
         }
+    }
+
+    fn tell_refusals(&mut self) -> Result<(), DatapathError> {
+        let counts = self.kernel()?.outcomes()?;
+        if let Some(news) = self.refusals.news(counts) {
+            tracing::warn!("the kernel dropped packets that open flows: {news}");
+        }
+        Ok(())
     }
 
     /// Follows routes, neighbours and interfaces.
@@ -58,8 +69,12 @@ impl Balancer {
             self.kernel()?.put_server(id, &entry)?;
             if let Some(known) = self.servers.get_mut(&id) {
                 if known.entry.reachable != entry.reachable {
-                    let reachable = entry.reachable == 1;
-                    tracing::info!(server = known.name, reachable, "next hop changed");
+                    let server = &known.name;
+                    if entry.reachable == 1 {
+                        tracing::info!(server, "the next hop is known: it gets new flows");
+                    } else {
+                        tracing::warn!(server, "the next hop is not known: it gets no new flow");
+                    }
                 }
                 known.interfaces.insert(entry.ifindex);
                 known.entry = entry;

@@ -384,6 +384,10 @@ fn a_name_that_does_not_resolve_is_an_error() {
         "[[server]]\naddress = \"0.0.0.0\"",
         "2:11: `address` must be the address of one server, not 0.0.0.0",
     );
+    error(
+        "[[server]]\naddress = \"255.255.255.255\"",
+        "2:11: `address` must be the address of one server, not 255.255.255.255",
+    );
 }
 
 #[test]

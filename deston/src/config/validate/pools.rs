@@ -1,6 +1,6 @@
 //! Pools and their servers.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
@@ -146,7 +146,8 @@ fn server(
     let ip = host(&file.address, resolver, file.header.as_ref(), problems)?;
     let address = SocketAddr::new(ip, file.port.or(3000)?);
     let span = file.address.span().or(file.port.span()).or(file.header.clone());
-    if ip.is_unspecified() || ip.is_multicast() {
+    let everyone = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
+    if ip.is_unspecified() || ip.is_multicast() || everyone {
         let message = format!("`address` must be the address of one server, not {ip}");
         problems.add(Problem::near(span, message));
         return None;

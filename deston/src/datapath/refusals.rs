@@ -1,0 +1,78 @@
+//! Saying which new flows the kernel has dropped, a line for each sweep at the most.
+//!
+//! The programs log nothing; they count. A drop that an operator can mend is worth a line while it
+//! happens, not only when the process stops.
+
+use deston_common::outcome::Outcome;
+
+/// Packets of each outcome, in the order of `Outcome::ALL`.
+pub(super) type Counts = [u64; Outcome::COUNT as usize];
+
+/// What has been told so far.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    told: Counts,
+}
+
+impl Refusals {
+    /// What has been dropped since the last call, and what mends it; `None` if nothing was.
+    pub(super) fn news(&mut self, counts: Counts) -> Option<String> {
+        let since = std::mem::replace(&mut self.told, counts);
+        let news: Vec<String> = Outcome::ALL
+            .into_iter()
+            .zip(counts.iter().zip(since))
+            .filter_map(|(outcome, (now, before))| {
+                let dropped = now.saturating_sub(before);
+                let mend = mend(outcome).filter(|_| dropped > 0)?;
+                Some(format!("{}={dropped} ({mend})", outcome.name()))
+            })
+            .collect();
+        (!news.is_empty()).then(|| news.join(", "))
+    }
+}
+
+/// What an operator can do about a dropped new flow.
+fn mend(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::NoServer => Some("no server is up and has a known next hop"),
+        Outcome::ServersFull => Some("every server has `max_connections` flows"),
+        Outcome::SnatExhausted => Some("the ports towards a server are taken: widen `snat_ports`"),
+        Outcome::FlowsFull => Some("raise `[kernel] flows`"),
+        Outcome::Forwarded
+        | Outcome::Replied
+        | Outcome::Unrelated
+        | Outcome::OtherProtocol
+        | Outcome::Fragment
+        | Outcome::Malformed
+        | Outcome::ListenerClosed
+        | Outcome::NoFlow
+        | Outcome::TtlExpired
+        | Outcome::Raced => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(of: &[(Outcome, u64)]) -> Counts {
+        let mut counts = Counts::default();
+        for (outcome, count) in of {
+            counts[*outcome as usize] = *count;
+        }
+        counts
+    }
+
+    #[test]
+    fn only_what_was_dropped_since_the_last_look_is_told() {
+        let mut refusals = Refusals::default();
+        let first = counts(&[(Outcome::Forwarded, 9), (Outcome::SnatExhausted, 40)]);
+        let told = refusals.news(first).unwrap();
+        assert!(told.contains("snat_exhausted=40") && told.contains("`snat_ports`"), "{told}");
+        assert!(!told.contains("forwarded"), "{told}");
+        assert_eq!(refusals.news(first), None);
+        let more = counts(&[(Outcome::SnatExhausted, 41), (Outcome::FlowsFull, 2)]);
+        let told = refusals.news(more).unwrap();
+        assert!(told.contains("snat_exhausted=1 ") && told.contains("flows_full=2 "), "{told}");
+    }
+}
