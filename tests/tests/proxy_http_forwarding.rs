@@ -47,6 +47,30 @@ async fn a_clients_own_forwarding_fields_are_replaced() {
 }
 
 #[tokio::test]
+async fn forwarding_fields_that_are_not_replaced_are_removed() {
+    let names = [
+        "X-Forwarded-Port",
+        "X-Forwarded-Ssl",
+        "X-Forwarded-Scheme",
+        "X-Forwarded-Protocol",
+        "X-Forwarded-Prefix",
+        "X-Forwarded-Server",
+        "X-Forwarded-By",
+        "X-Url-Scheme",
+        "Front-End-Https",
+        "True-Client-IP",
+        "X-Client-IP",
+        "X-Cluster-Client-IP",
+        "Proxy",
+    ];
+    let fields: String = names.iter().map(|name| format!("{name}: 1\r\n")).collect();
+    let (request, _) = exchange(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"), OK).await;
+    let passed: Vec<&str> =
+        names.into_iter().filter(|name| request.field(&name.to_lowercase()).is_some()).collect();
+    assert!(passed.is_empty(), "{passed:?}");
+}
+
+#[tokio::test]
 async fn fields_of_the_clients_connection_do_not_reach_the_server() {
     let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Mine\r\nX-Mine: 1\r\n\
         Keep-Alive: 300\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: basic x\r\n\

@@ -19,6 +19,24 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
+/// Fields in which servers believe a proxy, and which this one does not write: whatever a request
+/// holds is the client's claim. `Proxy` becomes `HTTP_PROXY` behind CGI-like interfaces.
+const CLAIMS: [&str; 13] = [
+    "front-end-https",
+    "proxy",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded-by",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-url-scheme",
+];
+
 /// Whether a message ends its connection's life as HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Upgrade {
@@ -44,11 +62,12 @@ enum Special {
     Expect,
     Forwarded,
     RealIp,
+    Claim,
     Underscore,
 }
 
 /// The special fields of a head, found in one pass: most heads have one or two of them, and
-/// fourteen removals are fourteen hashes.
+/// a removal for each is a hash for each.
 #[derive(Clone, Copy, Default)]
 struct Found(u16);
 
@@ -88,6 +107,7 @@ fn special(name: &HeaderName) -> Option<Special> {
             "proxy-connection" => Special::ProxyConnection,
             "http2-settings" => Special::Http2Settings,
             "x-real-ip" => Special::RealIp,
+            other if CLAIMS.contains(&other) => Special::Claim,
             other if has_underscore(other) => Special::Underscore,
             _ => return None,
         },
@@ -116,6 +136,11 @@ pub(super) fn forward(headers: &mut HeaderMap, client: &HeaderValue, upgrade: Up
     remove_hop_by_hop(headers, found, chunked);
     found.remove(Special::Expect, EXPECT, headers);
     found.remove(Special::Forwarded, FORWARDED, headers);
+    if found.has(Special::Claim) {
+        for name in CLAIMS {
+            headers.remove(name);
+        }
+    }
     if found.has(Special::Underscore) {
         remove_underscored(headers);
     }
@@ -344,6 +369,14 @@ mod tests {
     }
 
     #[test]
+    fn a_client_cannot_claim_what_only_a_proxy_knows() {
+        for name in CLAIMS {
+            let headers = forwarded(&[("host", "a"), (name, "1"), (name, "2")]);
+            assert!(!headers.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
     fn a_client_cannot_name_forwarding_fields_with_underscores() {
         let headers = forwarded(&[("host", "a"), ("x_forwarded_for", "10.0.0.1"), ("a_b", "1")]);
         assert!(headers.keys().all(|name| !name.as_str().contains('_')));
@@ -383,15 +416,13 @@ mod tests {
         let headers = forwarded(&[
             ("host", "a"),
             ("connection", "host, authorization, content-length, x-forwarded-for, forwarded"),
-            ("connection", "x-forwarded-proto, x-forwarded-host, x-forwarded-port"),
+            ("connection", "x-forwarded-proto, x-forwarded-host"),
             ("authorization", "basic x"),
             ("content-length", "3"),
-            ("x-forwarded-port", "80"),
         ]);
         for name in ["host", "authorization", "content-length", "x-forwarded-for"] {
             assert!(headers.contains_key(name), "{name}");
         }
-        assert!(headers.contains_key("x-forwarded-port"));
         assert!(!headers.contains_key("connection"));
     }
 
