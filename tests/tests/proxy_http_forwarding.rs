@@ -198,6 +198,14 @@ async fn no_content_carries_neither_length_nor_body() {
 }
 
 #[tokio::test]
+async fn no_content_to_head_carries_no_length() {
+    let response = "HTTP/1.1 204 No Content\r\nContent-Length: 12\r\n\r\n";
+    let (_, response) = exchange("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", response).await;
+    assert_eq!(response.status(), 204);
+    assert_eq!(response.field("content-length"), None);
+}
+
+#[tokio::test]
 async fn a_response_that_ends_with_its_connection_reaches_the_client_whole() {
     let server = Server::start().await;
     let lab = Setup::default().start(&[server.address]);

@@ -97,6 +97,10 @@ fn reply(
     let server = upstream.server().address();
     let (mut head, incoming) = response.into_parts();
     head.version = Version::HTTP_11;
+    if head.status == StatusCode::NO_CONTENT {
+        // RFC 9110 8.6. hyper leaves it in an answer to HEAD.
+        head.headers.remove(CONTENT_LENGTH);
+    }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         if upgrade != Upgrade::WebSocket || !headers::is_websocket(&head.headers) {
             return Err(Error::UnaskedUpgrade { server });
