@@ -163,6 +163,21 @@ async fn announced_trailers_pass_both_ways() {
 }
 
 #[tokio::test]
+async fn trailers_that_the_client_does_not_take_are_not_announced() {
+    let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+        1\r\nb\r\n0\r\nX-Sum: 8\r\n\r\n";
+    for request in [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nTE: gzip\r\n\r\n",
+        "GET / HTTP/1.0\r\nHost: a\r\nTE: trailers\r\n\r\n",
+    ] {
+        let (_, response) = exchange(request, response).await;
+        assert_eq!(response.field("trailer"), None, "{request:?}");
+        assert_eq!((response.text().as_str(), response.trailers.as_str()), ("b", ""));
+    }
+}
+
+#[tokio::test]
 async fn an_answer_to_head_keeps_the_length_and_carries_no_body() {
     let response = "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n";
     let (request, response) = exchange("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", response).await;

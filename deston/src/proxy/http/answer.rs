@@ -22,6 +22,14 @@ use super::wire::Upstream;
 use crate::live::Serving;
 use crate::model::Layer;
 
+/// What a request says about its response.
+#[derive(Clone, Copy)]
+struct Asked {
+    upgrade: Upgrade,
+    /// hyper sends trailers to a client of HTTP/1.1 that takes them.
+    trailers: bool,
+}
+
 /// Answers a request: with a server's response, or with an error of our own.
 pub(super) async fn answer(
     downstream: Rc<Downstream>,
@@ -50,12 +58,12 @@ async fn forward(
     let (mut head, body) = request.into_parts();
     validate::head(&mut head)?;
     let upgrade = asked_upgrade(&head, &body);
-    prepare(&mut head, &serving, downstream, upgrade);
+    let asked = prepare(&mut head, &serving, downstream, upgrade);
     let body = RequestBody::new(body, downstream);
     let request = Request::from_parts(head, body);
     let (response, upstream) = exchange(request, &serving.pool, downstream).await?;
     downstream.clock.replying();
-    reply(response, upstream, upgrade, downstream)
+    reply(response, upstream, asked, downstream)
 }
 
 /// RFC 6455 4.1: a GET of HTTP/1.1 without a body.
@@ -74,24 +82,26 @@ fn prepare(
     serving: &Serving,
     downstream: &Downstream,
     upgrade: Upgrade,
-) {
-    if head.version != Version::HTTP_11 {
+) -> Asked {
+    let speaks_1_1 = head.version == Version::HTTP_11;
+    if !speaks_1_1 {
         head.version = Version::HTTP_11;
         // HTTP/1.1 needs a Host, HTTP/1.0 has none: then it is what the client connected to.
         if !head.headers.contains_key(HOST) {
             head.headers.insert(HOST, header_value(serving.listener.address));
         }
     }
-    headers::forward(&mut head.headers, &downstream.client_header, upgrade);
+    let trailers = headers::forward(&mut head.headers, &downstream.client_header, upgrade);
     // hyper's hold on the client's socket: the tunnel takes it another way.
     head.extensions.clear();
+    Asked { upgrade, trailers: trailers && speaks_1_1 }
 }
 
 /// Prepares a server's response for the client.
 fn reply(
     response: Response<Incoming>,
     mut upstream: Upstream,
-    upgrade: Upgrade,
+    asked: Asked,
     downstream: &Rc<Downstream>,
 ) -> Result<Response<ReplyBody>, Error> {
     let server = upstream.server().address();
@@ -102,10 +112,10 @@ fn reply(
         head.headers.remove(CONTENT_LENGTH);
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        if upgrade != Upgrade::WebSocket || !headers::is_websocket(&head.headers) {
+        if asked.upgrade != Upgrade::WebSocket || !headers::is_websocket(&head.headers) {
             return Err(Error::UnaskedUpgrade { server });
         }
-        headers::reply(&mut head.headers, upgrade);
+        headers::reply(&mut head.headers, asked.upgrade, false);
         let idle = downstream.clock.timeouts().tunnel_idle;
         let tunnel = Tunnel::new(upstream, idle).ok_or(Error::UnaskedUpgrade { server })?;
         downstream.tunnel.set(Some(tunnel));
@@ -116,7 +126,7 @@ fn reply(
         Coding::None | Coding::Chunked => {}
         Coding::Repeated | Coding::Unknown => return Err(Error::ResponseFraming { server }),
     }
-    if let Some(kept) = headers::reply(&mut head.headers, Upgrade::None) {
+    if let Some(kept) = headers::reply(&mut head.headers, Upgrade::None, asked.trailers) {
         let limit = upstream.idle_limit().min(below(kept));
         upstream.set_idle_limit(limit);
     }

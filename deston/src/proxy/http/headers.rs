@@ -128,8 +128,8 @@ pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
     named && nominees(headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// Prepares a request's fields for a server.
-pub(super) fn forward(headers: &mut HeaderMap, client: &HeaderValue, upgrade: Upgrade) {
+/// Prepares a request's fields for a server. Returns whether the client takes trailers.
+pub(super) fn forward(headers: &mut HeaderMap, client: &HeaderValue, upgrade: Upgrade) -> bool {
     let found = Found::of(headers);
     let trailers_wanted = found.has(Special::Te) && accepts_trailers(headers);
     let chunked = found.has(Special::TransferEncoding);
@@ -166,15 +166,16 @@ pub(super) fn forward(headers: &mut HeaderMap, client: &HeaderValue, upgrade: Up
         Some(host) => headers.insert(X_FORWARDED_HOST, host),
         None => headers.remove(X_FORWARDED_HOST),
     };
+    trailers_wanted
 }
 
-/// Prepares a response's fields for a client. Returns how long the server keeps an unused
+/// Prepares a response's fields for a client, who takes trailers or not. Returns how long the server keeps an unused
 /// connection open, if it says so.
-pub(super) fn reply(headers: &mut HeaderMap, upgrade: Upgrade) -> Option<Duration> {
+pub(super) fn reply(headers: &mut HeaderMap, upgrade: Upgrade, trailers: bool) -> Option<Duration> {
     let found = Found::of(headers);
     let kept = if found.has(Special::KeepAlive) { keep_alive_timeout(headers) } else { None };
     let chunked = found.has(Special::TransferEncoding);
-    remove_hop_by_hop(headers, found, chunked);
+    remove_hop_by_hop(headers, found, chunked && trailers);
     if chunked {
         // RFC 9112 6.3: Transfer-Encoding overrides it, and hyper leaves it.
         headers.remove(CONTENT_LENGTH);
@@ -191,7 +192,7 @@ fn switch(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap, found: Found, chunked: bool) {
+fn remove_hop_by_hop(headers: &mut HeaderMap, found: Found, trailers: bool) {
     if found.has(Special::Connection) {
         remove_nominees(headers);
     }
@@ -205,7 +206,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap, found: Found, chunked: bool) {
     found.remove(Special::Upgrade, UPGRADE, headers);
     found.remove(Special::Http2Settings, HTTP2_SETTINGS, headers);
     if found.has(Special::Trailer) {
-        let announced = if chunked { announced_trailers(headers) } else { None };
+        let announced = if trailers { announced_trailers(headers) } else { None };
         match announced {
             Some(names) => headers.insert(TRAILER, names),
             None => headers.remove(TRAILER),
@@ -343,7 +344,7 @@ mod tests {
 
     fn replied(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = map(fields);
-        reply(&mut headers, Upgrade::None);
+        reply(&mut headers, Upgrade::None, true);
         headers
     }
 
@@ -495,7 +496,7 @@ mod tests {
 
     #[test]
     fn the_servers_keep_alive_is_read() {
-        let timeout = |value| reply(&mut map(&[("keep-alive", value)]), Upgrade::None);
+        let timeout = |value| reply(&mut map(&[("keep-alive", value)]), Upgrade::None, true);
         assert_eq!(timeout("timeout=5, max=100"), Some(Duration::from_secs(5)));
         assert_eq!(timeout("max=100, Timeout = 7"), Some(Duration::from_secs(7)));
         assert_eq!(timeout("timeout=soon"), None);
