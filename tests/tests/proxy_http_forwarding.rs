@@ -277,6 +277,19 @@ async fn an_absolute_target_reaches_the_server_in_origin_form() {
 }
 
 #[tokio::test]
+async fn an_absolute_target_agrees_with_a_host_without_the_default_port() {
+    let (request, _) = exchange("GET http://a:80/x HTTP/1.1\r\nHost: a\r\n\r\n", OK).await;
+    assert_eq!(request.start(), "GET /x HTTP/1.1");
+    assert_eq!(request.field("host").as_deref(), Some("a"));
+}
+
+#[tokio::test]
+async fn an_absolute_target_with_a_query_alone_gets_a_path() {
+    let (request, _) = exchange("GET http://a?y HTTP/1.1\r\nHost: a\r\n\r\n", OK).await;
+    assert_eq!(request.start(), "GET /?y HTTP/1.1");
+}
+
+#[tokio::test]
 async fn an_asterisk_of_options_reaches_the_server() {
     let (request, _) = exchange("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", OK).await;
     assert_eq!(request.start(), "OPTIONS * HTTP/1.1");
