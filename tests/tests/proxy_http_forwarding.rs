@@ -360,6 +360,31 @@ async fn a_response_before_the_end_of_the_request_is_delivered_whole() {
     client.ended().await;
 }
 
+/// The `Connection` of a response that comes when half of the request's body has.
+async fn connection_of_early(status: &str) -> Option<String> {
+    let server = Server::start().await;
+    let lab = Setup::default().start(&[server.address]);
+    let mut client = lab.client().await;
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc").await;
+    let mut upstream = server.accept().await;
+    upstream.head().await;
+    upstream.send(&format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n")).await;
+    let head = client.head().await;
+    Message { head, body: Vec::new(), trailers: String::new() }.field("connection")
+}
+
+#[tokio::test]
+async fn a_failure_before_the_end_of_the_request_says_that_the_connection_closes() {
+    for status in ["413 Content Too Large", "303 See Other", "503 Service Unavailable"] {
+        assert_eq!(connection_of_early(status).await.as_deref(), Some("close"), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_success_before_the_end_of_the_request_may_take_the_rest_of_it() {
+    assert_eq!(connection_of_early("200 OK").await, None);
+}
+
 #[tokio::test]
 async fn large_bodies_pass_both_ways_at_once_and_unchanged() {
     const LENGTH: usize = 8 * 1024 * 1024;

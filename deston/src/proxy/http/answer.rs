@@ -5,12 +5,13 @@ use std::error::Error as _;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use super::body::{ReplyBody, RequestBody};
+use super::clock::Phase;
 use super::downstream::{Downstream, header_value};
 use super::error::{Error, Side};
 use super::exchange::exchange;
@@ -62,8 +63,14 @@ async fn forward(
     let body = RequestBody::new(body, downstream);
     let request = Request::from_parts(head, body);
     let (response, upstream) = exchange(request, &serving.pool, downstream).await?;
+    let uploading = downstream.clock.phase() == Phase::Uploading;
     downstream.clock.replying();
-    reply(response, upstream, asked, downstream)
+    let mut response = reply(response, upstream, asked, downstream)?;
+    if uploading && !response.status().is_success() {
+        // The rest of the request is of no use to anyone. A success may go on both ways.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 /// RFC 6455 4.1: a GET of HTTP/1.1 without a body.
