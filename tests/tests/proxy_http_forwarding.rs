@@ -47,6 +47,30 @@ async fn a_clients_own_forwarding_fields_are_replaced() {
 }
 
 #[tokio::test]
+async fn forwarding_fields_that_are_not_replaced_are_removed() {
+    let names = [
+        "X-Forwarded-Port",
+        "X-Forwarded-Ssl",
+        "X-Forwarded-Scheme",
+        "X-Forwarded-Protocol",
+        "X-Forwarded-Prefix",
+        "X-Forwarded-Server",
+        "X-Forwarded-By",
+        "X-Url-Scheme",
+        "Front-End-Https",
+        "True-Client-IP",
+        "X-Client-IP",
+        "X-Cluster-Client-IP",
+        "Proxy",
+    ];
+    let fields: String = names.iter().map(|name| format!("{name}: 1\r\n")).collect();
+    let (request, _) = exchange(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"), OK).await;
+    let passed: Vec<&str> =
+        names.into_iter().filter(|name| request.field(&name.to_lowercase()).is_some()).collect();
+    assert!(passed.is_empty(), "{passed:?}");
+}
+
+#[tokio::test]
 async fn fields_of_the_clients_connection_do_not_reach_the_server() {
     let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Mine\r\nX-Mine: 1\r\n\
         Keep-Alive: 300\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: basic x\r\n\
@@ -139,6 +163,21 @@ async fn announced_trailers_pass_both_ways() {
 }
 
 #[tokio::test]
+async fn trailers_that_the_client_does_not_take_are_not_announced() {
+    let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+        1\r\nb\r\n0\r\nX-Sum: 8\r\n\r\n";
+    for request in [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nTE: gzip\r\n\r\n",
+        "GET / HTTP/1.0\r\nHost: a\r\nTE: trailers\r\n\r\n",
+    ] {
+        let (_, response) = exchange(request, response).await;
+        assert_eq!(response.field("trailer"), None, "{request:?}");
+        assert_eq!((response.text().as_str(), response.trailers.as_str()), ("b", ""));
+    }
+}
+
+#[tokio::test]
 async fn an_answer_to_head_keeps_the_length_and_carries_no_body() {
     let response = "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n";
     let (request, response) = exchange("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", response).await;
@@ -171,6 +210,14 @@ async fn no_content_carries_neither_length_nor_body() {
     assert_eq!(response.status(), 204);
     assert_eq!(response.field("content-length"), None);
     assert_eq!(response.field("transfer-encoding"), None);
+}
+
+#[tokio::test]
+async fn no_content_to_head_carries_no_length() {
+    let response = "HTTP/1.1 204 No Content\r\nContent-Length: 12\r\n\r\n";
+    let (_, response) = exchange("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", response).await;
+    assert_eq!(response.status(), 204);
+    assert_eq!(response.field("content-length"), None);
 }
 
 #[tokio::test]
@@ -227,6 +274,19 @@ async fn an_absolute_target_reaches_the_server_in_origin_form() {
     let (request, _) =
         exchange("GET http://a.example/x?y HTTP/1.1\r\nHost: a.example\r\n\r\n", OK).await;
     assert_eq!(request.start(), "GET /x?y HTTP/1.1");
+}
+
+#[tokio::test]
+async fn an_absolute_target_agrees_with_a_host_without_the_default_port() {
+    let (request, _) = exchange("GET http://a:80/x HTTP/1.1\r\nHost: a\r\n\r\n", OK).await;
+    assert_eq!(request.start(), "GET /x HTTP/1.1");
+    assert_eq!(request.field("host").as_deref(), Some("a"));
+}
+
+#[tokio::test]
+async fn an_absolute_target_with_a_query_alone_gets_a_path() {
+    let (request, _) = exchange("GET http://a?y HTTP/1.1\r\nHost: a\r\n\r\n", OK).await;
+    assert_eq!(request.start(), "GET /?y HTTP/1.1");
 }
 
 #[tokio::test]
@@ -298,6 +358,31 @@ async fn a_response_before_the_end_of_the_request_is_delivered_whole() {
     // Bytes still under way must not turn the answer into a reset.
     let _ = client.try_send(vec![b'x'; 1000]).await;
     client.ended().await;
+}
+
+/// The `Connection` of a response that comes when half of the request's body has.
+async fn connection_of_early(status: &str) -> Option<String> {
+    let server = Server::start().await;
+    let lab = Setup::default().start(&[server.address]);
+    let mut client = lab.client().await;
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc").await;
+    let mut upstream = server.accept().await;
+    upstream.head().await;
+    upstream.send(&format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n")).await;
+    let head = client.head().await;
+    Message { head, body: Vec::new(), trailers: String::new() }.field("connection")
+}
+
+#[tokio::test]
+async fn a_failure_before_the_end_of_the_request_says_that_the_connection_closes() {
+    for status in ["413 Content Too Large", "303 See Other", "503 Service Unavailable"] {
+        assert_eq!(connection_of_early(status).await.as_deref(), Some("close"), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_success_before_the_end_of_the_request_may_take_the_rest_of_it() {
+    assert_eq!(connection_of_early("200 OK").await, None);
 }
 
 #[tokio::test]

@@ -53,6 +53,20 @@ async fn the_handshake_passes_with_its_fields() {
 }
 
 #[tokio::test]
+async fn a_switch_carries_no_length() {
+    let server = Server::start().await;
+    let lab = Setup::default().start(&[server.address]);
+    let mut client = lab.client().await;
+    client.send(ASK).await;
+    let mut upstream = server.accept().await;
+    upstream.message().await;
+    upstream.send(SWITCH.replace("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n")).await;
+    let response = client.head().await;
+    assert!(response.starts_with("HTTP/1.1 101 "), "{response}");
+    assert!(!response.contains("content-length"), "{response}");
+}
+
+#[tokio::test]
 async fn frames_pass_both_ways() {
     let server = Server::start().await;
     let lab = Setup::default().start(&[server.address]);

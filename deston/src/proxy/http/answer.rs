@@ -5,12 +5,13 @@ use std::error::Error as _;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use super::body::{ReplyBody, RequestBody};
+use super::clock::Phase;
 use super::downstream::{Downstream, header_value};
 use super::error::{Error, Side};
 use super::exchange::exchange;
@@ -21,6 +22,14 @@ use super::validate::{self, Coding};
 use super::wire::Upstream;
 use crate::live::Serving;
 use crate::model::Layer;
+
+/// What a request says about its response.
+#[derive(Clone, Copy)]
+struct Asked {
+    upgrade: Upgrade,
+    /// hyper sends trailers to a client of HTTP/1.1 that takes them.
+    trailers: bool,
+}
 
 /// Answers a request: with a server's response, or with an error of our own.
 pub(super) async fn answer(
@@ -50,12 +59,18 @@ async fn forward(
     let (mut head, body) = request.into_parts();
     validate::head(&mut head)?;
     let upgrade = asked_upgrade(&head, &body);
-    prepare(&mut head, &serving, downstream, upgrade);
+    let asked = prepare(&mut head, &serving, downstream, upgrade);
     let body = RequestBody::new(body, downstream);
     let request = Request::from_parts(head, body);
     let (response, upstream) = exchange(request, &serving.pool, downstream).await?;
+    let uploading = downstream.clock.phase() == Phase::Uploading;
     downstream.clock.replying();
-    reply(response, upstream, upgrade, downstream)
+    let mut response = reply(response, upstream, asked, downstream)?;
+    if uploading && !response.status().is_success() {
+        // The rest of the request is of no use to anyone. A success may go on both ways.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 /// RFC 6455 4.1: a GET of HTTP/1.1 without a body.
@@ -74,34 +89,40 @@ fn prepare(
     serving: &Serving,
     downstream: &Downstream,
     upgrade: Upgrade,
-) {
-    if head.version != Version::HTTP_11 {
+) -> Asked {
+    let speaks_1_1 = head.version == Version::HTTP_11;
+    if !speaks_1_1 {
         head.version = Version::HTTP_11;
         // HTTP/1.1 needs a Host, HTTP/1.0 has none: then it is what the client connected to.
         if !head.headers.contains_key(HOST) {
             head.headers.insert(HOST, header_value(serving.listener.address));
         }
     }
-    headers::forward(&mut head.headers, &downstream.client_header, upgrade);
+    let trailers = headers::forward(&mut head.headers, &downstream.client_header, upgrade);
     // hyper's hold on the client's socket: the tunnel takes it another way.
     head.extensions.clear();
+    Asked { upgrade, trailers: trailers && speaks_1_1 }
 }
 
 /// Prepares a server's response for the client.
 fn reply(
     response: Response<Incoming>,
     mut upstream: Upstream,
-    upgrade: Upgrade,
+    asked: Asked,
     downstream: &Rc<Downstream>,
 ) -> Result<Response<ReplyBody>, Error> {
     let server = upstream.server().address();
     let (mut head, incoming) = response.into_parts();
     head.version = Version::HTTP_11;
+    if head.status == StatusCode::NO_CONTENT {
+        // RFC 9110 8.6. hyper leaves it in an answer to HEAD.
+        head.headers.remove(CONTENT_LENGTH);
+    }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        if upgrade != Upgrade::WebSocket || !headers::is_websocket(&head.headers) {
+        if asked.upgrade != Upgrade::WebSocket || !headers::is_websocket(&head.headers) {
             return Err(Error::UnaskedUpgrade { server });
         }
-        headers::reply(&mut head.headers, upgrade);
+        headers::reply(&mut head.headers, asked.upgrade, false);
         let idle = downstream.clock.timeouts().tunnel_idle;
         let tunnel = Tunnel::new(upstream, idle).ok_or(Error::UnaskedUpgrade { server })?;
         downstream.tunnel.set(Some(tunnel));
@@ -112,7 +133,7 @@ fn reply(
         Coding::None | Coding::Chunked => {}
         Coding::Repeated | Coding::Unknown => return Err(Error::ResponseFraming { server }),
     }
-    if let Some(kept) = headers::reply(&mut head.headers, Upgrade::None) {
+    if let Some(kept) = headers::reply(&mut head.headers, Upgrade::None, asked.trailers) {
         let limit = upstream.idle_limit().min(below(kept));
         upstream.set_idle_limit(limit);
     }

@@ -19,6 +19,24 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
+/// Fields in which servers believe a proxy, and which this one does not write: whatever a request
+/// holds is the client's claim. `Proxy` becomes `HTTP_PROXY` behind CGI-like interfaces.
+const CLAIMS: [&str; 13] = [
+    "front-end-https",
+    "proxy",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded-by",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-url-scheme",
+];
+
 /// Whether a message ends its connection's life as HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Upgrade {
@@ -44,11 +62,12 @@ enum Special {
     Expect,
     Forwarded,
     RealIp,
+    Claim,
     Underscore,
 }
 
 /// The special fields of a head, found in one pass: most heads have one or two of them, and
-/// fourteen removals are fourteen hashes.
+/// a removal for each is a hash for each.
 #[derive(Clone, Copy, Default)]
 struct Found(u16);
 
@@ -88,6 +107,7 @@ fn special(name: &HeaderName) -> Option<Special> {
             "proxy-connection" => Special::ProxyConnection,
             "http2-settings" => Special::Http2Settings,
             "x-real-ip" => Special::RealIp,
+            other if CLAIMS.contains(&other) => Special::Claim,
             other if has_underscore(other) => Special::Underscore,
             _ => return None,
         },
@@ -108,14 +128,19 @@ pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
     named && nominees(headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// Prepares a request's fields for a server.
-pub(super) fn forward(headers: &mut HeaderMap, client: &HeaderValue, upgrade: Upgrade) {
+/// Prepares a request's fields for a server. Returns whether the client takes trailers.
+pub(super) fn forward(headers: &mut HeaderMap, client: &HeaderValue, upgrade: Upgrade) -> bool {
     let found = Found::of(headers);
     let trailers_wanted = found.has(Special::Te) && accepts_trailers(headers);
     let chunked = found.has(Special::TransferEncoding);
     remove_hop_by_hop(headers, found, chunked);
     found.remove(Special::Expect, EXPECT, headers);
     found.remove(Special::Forwarded, FORWARDED, headers);
+    if found.has(Special::Claim) {
+        for name in CLAIMS {
+            headers.remove(name);
+        }
+    }
     if found.has(Special::Underscore) {
         remove_underscored(headers);
     }
@@ -141,15 +166,16 @@ pub(super) fn forward(headers: &mut HeaderMap, client: &HeaderValue, upgrade: Up
         Some(host) => headers.insert(X_FORWARDED_HOST, host),
         None => headers.remove(X_FORWARDED_HOST),
     };
+    trailers_wanted
 }
 
-/// Prepares a response's fields for a client. Returns how long the server keeps an unused
+/// Prepares a response's fields for a client, who takes trailers or not. Returns how long the server keeps an unused
 /// connection open, if it says so.
-pub(super) fn reply(headers: &mut HeaderMap, upgrade: Upgrade) -> Option<Duration> {
+pub(super) fn reply(headers: &mut HeaderMap, upgrade: Upgrade, trailers: bool) -> Option<Duration> {
     let found = Found::of(headers);
     let kept = if found.has(Special::KeepAlive) { keep_alive_timeout(headers) } else { None };
     let chunked = found.has(Special::TransferEncoding);
-    remove_hop_by_hop(headers, found, chunked);
+    remove_hop_by_hop(headers, found, chunked && trailers);
     if chunked {
         // RFC 9112 6.3: Transfer-Encoding overrides it, and hyper leaves it.
         headers.remove(CONTENT_LENGTH);
@@ -166,7 +192,7 @@ fn switch(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap, found: Found, chunked: bool) {
+fn remove_hop_by_hop(headers: &mut HeaderMap, found: Found, trailers: bool) {
     if found.has(Special::Connection) {
         remove_nominees(headers);
     }
@@ -180,7 +206,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap, found: Found, chunked: bool) {
     found.remove(Special::Upgrade, UPGRADE, headers);
     found.remove(Special::Http2Settings, HTTP2_SETTINGS, headers);
     if found.has(Special::Trailer) {
-        let announced = if chunked { announced_trailers(headers) } else { None };
+        let announced = if trailers { announced_trailers(headers) } else { None };
         match announced {
             Some(names) => headers.insert(TRAILER, names),
             None => headers.remove(TRAILER),
@@ -318,7 +344,7 @@ mod tests {
 
     fn replied(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = map(fields);
-        reply(&mut headers, Upgrade::None);
+        reply(&mut headers, Upgrade::None, true);
         headers
     }
 
@@ -341,6 +367,14 @@ mod tests {
             ("x-real-ip", "192.0.2.7"),
         ]);
         assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn a_client_cannot_claim_what_only_a_proxy_knows() {
+        for name in CLAIMS {
+            let headers = forwarded(&[("host", "a"), (name, "1"), (name, "2")]);
+            assert!(!headers.contains_key(name), "{name}");
+        }
     }
 
     #[test]
@@ -383,15 +417,13 @@ mod tests {
         let headers = forwarded(&[
             ("host", "a"),
             ("connection", "host, authorization, content-length, x-forwarded-for, forwarded"),
-            ("connection", "x-forwarded-proto, x-forwarded-host, x-forwarded-port"),
+            ("connection", "x-forwarded-proto, x-forwarded-host"),
             ("authorization", "basic x"),
             ("content-length", "3"),
-            ("x-forwarded-port", "80"),
         ]);
         for name in ["host", "authorization", "content-length", "x-forwarded-for"] {
             assert!(headers.contains_key(name), "{name}");
         }
-        assert!(headers.contains_key("x-forwarded-port"));
         assert!(!headers.contains_key("connection"));
     }
 
@@ -464,7 +496,7 @@ mod tests {
 
     #[test]
     fn the_servers_keep_alive_is_read() {
-        let timeout = |value| reply(&mut map(&[("keep-alive", value)]), Upgrade::None);
+        let timeout = |value| reply(&mut map(&[("keep-alive", value)]), Upgrade::None, true);
         assert_eq!(timeout("timeout=5, max=100"), Some(Duration::from_secs(5)));
         assert_eq!(timeout("max=100, Timeout = 7"), Some(Duration::from_secs(7)));
         assert_eq!(timeout("timeout=soon"), None);

@@ -155,15 +155,21 @@ fn target(
         return Err(Refusal::Target);
     }
     match uri.scheme_str() {
-        Some("http" | "https") => {
-            let agrees = |host: &[u8]| host.eq_ignore_ascii_case(authority.as_bytes());
+        Some(scheme @ ("http" | "https")) => {
+            let named = without_default_port(authority.as_bytes(), scheme);
+            let agrees = |host| without_default_port(host, scheme).eq_ignore_ascii_case(named);
             if !host.is_none_or(agrees) || !is_host(authority.as_bytes()) {
                 return Err(Refusal::HostDiffers);
             }
-            if !path.starts_with('/') {
-                return Err(Refusal::Target);
+            match path.as_bytes() {
+                [b'/', ..] => Ok(uri.path_and_query().cloned()),
+                // RFC 9112 3.2.1: an empty path is sent as "/".
+                [b'?', ..] => {
+                    let path = PathAndQuery::try_from(format!("/{path}"));
+                    path.map(Some).map_err(|_| Refusal::Target)
+                }
+                _ => Err(Refusal::Target),
             }
-            Ok(uri.path_and_query().cloned())
         }
         Some(_) => Err(Refusal::Target),
         None if !authority.is_empty() => Err(Refusal::Target),
@@ -171,6 +177,13 @@ fn target(
         None if path.starts_with('/') => Ok(None),
         None => Err(Refusal::Target),
     }
+}
+
+/// RFC 9110 4.2.3: a default or empty port says as much as none.
+fn without_default_port<'a>(authority: &'a [u8], scheme: &str) -> &'a [u8] {
+    let default: &[u8] = if scheme == "https" { b":443" } else { b":80" };
+    let stripped = authority.strip_suffix(default).or_else(|| authority.strip_suffix(b":"));
+    stripped.unwrap_or(authority)
 }
 
 /// RFC 9112 6.1: exactly `chunked`, once.
@@ -292,10 +305,31 @@ mod tests {
     }
 
     #[test]
+    fn an_absolute_target_may_name_its_default_port_or_not() {
+        for (target, host) in [
+            ("http://a:80/", "a"),
+            ("http://a/", "A:80"),
+            ("http://a:/", "a"),
+            ("https://a:443/", "a"),
+            ("http://[::1]:80/", "[::1]"),
+        ] {
+            let head = check("GET", target, &[("host", host)]);
+            assert_eq!(head.map(|head| head.headers[HOST] == host), Ok(true), "{target} {host}");
+        }
+    }
+
+    #[test]
+    fn an_absolute_target_with_a_query_alone_gets_a_path() {
+        assert_eq!(check("GET", "http://a?y", &[("host", "a")]).unwrap().uri, "/?y");
+    }
+
+    #[test]
     fn an_absolute_target_of_another_host_is_refused() {
         for (target, host) in [
             ("http://a.example/", "b.example"),
             ("http://a.example:81/", "a.example:80"),
+            ("http://a.example:443/", "a.example"),
+            ("https://a.example:80/", "a.example"),
             ("http://user@a.example/", "a.example"),
         ] {
             refused("GET", target, &[("host", host)], Refusal::HostDiffers);
