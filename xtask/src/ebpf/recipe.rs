@@ -57,9 +57,12 @@ pub(crate) fn encoded_flags(root: &Path, toolchain: &Toolchain) -> Result<String
     let mut flags: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();
     // By its path: rustup puts cargo's bin folder first in PATH, and another version may be there.
     flags.push(format!("-Clinker={}", linker.display()));
-    for (path, name) in
-        [(root.to_path_buf(), "/deston"), (registry, "/registry"), (toolchain.sources(), "/rust")]
-    {
+    let mut places = vec![(root.to_path_buf(), "/deston"), (toolchain.sources(), "/rust")];
+    // Each registry has a folder of its own, named by its address: neither belongs in the object.
+    for folder in std::fs::read_dir(&registry)? {
+        places.push((folder?.path(), "/registry"));
+    }
+    for (path, name) in places {
         flags.push(format!("--remap-path-prefix={}={name}", real(path)?.display()));
     }
     Ok(flags.join("\x1f"))
