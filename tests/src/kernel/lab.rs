@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use deston::datapath::{Event, Hook, Kernel, Sizes};
+use deston::datapath::{Event, Hook, Sizes};
 use deston_common::address::{self, AddressEntry};
 use deston_common::globals::{self, Globals};
 use deston_common::listener::{Forwarding, ListenerEntry};
@@ -16,15 +16,15 @@ use deston_common::table::Table;
 use super::seed::{
     SNAT_PORTS, TCP_LISTENER, UDP_LISTENER, listener_entry, members, server_entry,
 };
-use super::{SECOND, Setting};
+use super::{Loan, SECOND, Setting};
 
-/// Room for flows, unless a spec asks for another: the tables are made anew for each lab.
-const SIZES: Sizes = Sizes { flows: 4_096, half_open: 4_096 };
+/// Room for flows, unless a spec asks for another.
+pub const SIZES: Sizes = Sizes { flows: 4_096, half_open: 4_096 };
 
 /// A balancer with a TCP and a UDP listener on one port, and a pool.
 pub struct Lab {
     /// The programs and their maps.
-    pub kernel: Kernel,
+    pub kernel: Loan,
     /// Where the spec takes place.
     pub setting: Setting,
     pub(super) counted: [u64; Outcome::COUNT as usize],
@@ -51,7 +51,7 @@ impl Lab {
 
     /// With room for so many flows.
     pub fn with_sizes(setting: Setting, count: u16, sizes: Sizes) -> Self {
-        let kernel = Kernel::load(sizes).expect("the kernel takes the programs");
+        let kernel = Loan::new(sizes);
         let counted = kernel.outcomes().unwrap();
         let tcp = ListenerEntry { number: TCP_LISTENER, ..listener_entry(setting.hook) };
         let udp = ListenerEntry { number: UDP_LISTENER, ..tcp };

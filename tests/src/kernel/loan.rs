@@ -7,7 +7,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-use deston::datapath::Kernel;
+use deston::datapath::{Kernel, Sizes};
 
 use super::contents::Contents;
 
@@ -16,7 +16,7 @@ static IDLE: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
 /// Programs and what their maps held at first.
 struct Loaded {
     kernel: Kernel,
-    flows: u32,
+    sizes: Sizes,
     contents: Contents,
 }
 
@@ -24,11 +24,11 @@ struct Loaded {
 pub struct Loan(Option<Loaded>);
 
 impl Loan {
-    /// Programs with room for `flows` flows, attached to nothing, their maps as just loaded.
-    pub fn new(flows: u32) -> Self {
+    /// Programs with room for so many flows, attached to nothing, their maps as just loaded.
+    pub fn new(sizes: Sizes) -> Self {
         let idle = {
             let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.iter().position(|loaded| loaded.flows == flows).map(|at| idle.swap_remove(at))
+            idle.iter().position(|loaded| loaded.sizes == sizes).map(|at| idle.swap_remove(at))
         };
         let loaded = match idle {
             Some(loaded) => {
@@ -36,9 +36,9 @@ impl Loan {
                 loaded
             }
             None => {
-                let kernel = Kernel::load(flows).expect("the kernel takes the programs");
+                let kernel = Kernel::load(sizes).expect("the kernel takes the programs");
                 let contents = Contents::of(&kernel.map_ids().expect("programs tell their maps"));
-                Loaded { kernel, flows, contents }
+                Loaded { kernel, sizes, contents }
             }
         };
         Self(Some(loaded))

@@ -7,7 +7,10 @@
 
 mod claims;
 mod connection;
+mod contents;
 mod lab;
+mod loan;
+mod pinned;
 mod rows;
 mod seed;
 mod setting;
@@ -16,7 +19,9 @@ mod verdict;
 
 pub use self::claims::Entries;
 pub use self::connection::{CLIENT_ISN, Connection, SERVER_ISN};
-pub use self::lab::Lab;
+pub use self::lab::{Lab, SIZES};
+pub use self::loan::Loan;
+pub use self::pinned::Pinned;
 pub use self::rows::{Row, each, rows};
 pub use self::seed::{
     BALANCER_TO_SERVERS_MAC, IFINDEX, SNAT_PORTS, TCP_LISTENER, TIMEOUTS, UDP_LISTENER,
