@@ -30,11 +30,25 @@ impl Change {
     #[inline(always)]
     pub const fn apply(self, checksum: u16) -> u16 {
         let mut sum = (!checksum) as u64 + self.0;
-        // At most 10 words of 32 bits were added: 36 bits fold to 16 in three steps.
+        // Fewer than 2^16 words of 32 bits were added: 48 bits fold to 16 in three steps.
         sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
         sum = (sum & 0xffff) + (sum >> 16);
         sum = (sum & 0xffff) + (sum >> 16);
         !(sum as u16)
+    }
+
+    /// Another change on top of this one.
+    #[inline(always)]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
+    /// The change as the 32-bit sum that the kernel's checksum helpers take (`bpf_l4_csum_replace`
+    /// with `from` 0 and no size).
+    #[inline(always)]
+    pub const fn sum32(self) -> u32 {
+        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        ((sum & 0xffff_ffff) + (sum >> 32)) as u32
     }
 
     /// The UDP checksum after the change: 0 means "none" and stays, and a sum that computes to 0

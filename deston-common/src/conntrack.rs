@@ -1,5 +1,6 @@
 //! The state of a flow: a set of bits that only grows, so that one atomic or changes it.
 
+use crate::limits::CLEAN_CLOSE_NS;
 use crate::listener::FlowTimeouts;
 use crate::net::TCP;
 
@@ -31,7 +32,8 @@ pub struct State(pub u64);
 impl State {
     /// The server has answered: a SYN-ACK, or any UDP packet.
     pub const REPLIED: u64 = 1;
-    /// The client has acknowledged the server's SYN-ACK.
+    /// The flow is promoted: TCP, the client has acknowledged the server's sequence number; UDP, the
+    /// server has answered.
     pub const ESTABLISHED: u64 = 2;
     /// The client has closed its side.
     pub const FIN_FORWARD: u64 = 4;
@@ -46,6 +48,14 @@ impl State {
     /// The flow no longer counts against its server's `max_connections`. Whoever sets this bit, and
     /// found it unset, takes the flow off the count: once, whatever races.
     pub const RELEASED: u64 = 32;
+    /// The server refused the SYN; the client's next one goes to another server.
+    pub const REFUSED: u64 = 256;
+    /// The flow has been moved to another server once.
+    pub const RETRIED: u64 = 512;
+    /// The client closed its side first, so the server has no TIME-WAIT.
+    pub const CLIENT_FIRST: u64 = 1_024;
+    /// The client has acknowledged the server's FIN.
+    pub const LAST_ACK: u64 = 2_048;
 
     /// The bits a packet adds. `taken`: a reset in it is sure to be taken by its receiver.
     #[inline(always)]
@@ -67,9 +77,9 @@ impl State {
             Direction::Forward => {
                 if flags & tcp::FIN != 0 {
                     bits |= Self::FIN_FORWARD;
-                }
-                if self.0 & Self::REPLIED != 0 && flags & (tcp::ACK | tcp::SYN) == tcp::ACK {
-                    bits |= Self::ESTABLISHED;
+                    if self.0 & (Self::FIN_FORWARD | Self::FIN_REPLY) == 0 {
+                        bits |= Self::CLIENT_FIRST;
+                    }
                 }
             }
             Direction::Reply => {
@@ -93,6 +103,14 @@ impl State {
         self.0 & both == both || self.0 & Self::ABORTED != 0
     }
 
+    /// Whether the client closed first and has acknowledged the server's FIN: the server has
+    /// forgotten the connection, and its port can be used again soon.
+    #[inline(always)]
+    pub const fn is_closed_cleanly(self) -> bool {
+        let all = Self::FIN_FORWARD | Self::FIN_REPLY | Self::CLIENT_FIRST | Self::LAST_ACK;
+        self.0 & all == all && self.0 & Self::RESET == 0
+    }
+
     /// Whether a packet of the server shows that the flow is alive. Before the handshake is done it
     /// does not: a server repeats its answer to a client that never was.
     #[inline(always)]
@@ -112,6 +130,8 @@ impl State {
         }
         if self.0 & Self::RESET != 0 {
             timeouts.tcp_rst_ns
+        } else if self.is_closed_cleanly() && timeouts.tcp_fin_ns > CLEAN_CLOSE_NS {
+            CLEAN_CLOSE_NS
         } else if self.is_closed() {
             timeouts.tcp_fin_ns
         } else if self.0 & Self::ESTABLISHED != 0 {
@@ -120,4 +140,13 @@ impl State {
             timeouts.tcp_syn_ns
         }
     }
+}
+
+/// Whether `ack` proves that its sender has seen what the server sent, from its initial sequence
+/// number `first` to before `next`: the rule that TCP itself has (RFC 9293, section 3.10.7.4,
+/// SYN-RECEIVED). Somebody who sends with a forged address has to guess it.
+#[inline(always)]
+pub const fn acknowledges(first: u32, next: u32, ack: u32) -> bool {
+    let acked = ack.wrapping_sub(first);
+    acked != 0 && acked <= next.wrapping_sub(first)
 }

@@ -1,17 +1,22 @@
 //! Flows: the directional 5-tuple and the two entries a flow has in the kernel.
+//!
+//! A flow is half open until both sides have shown that they are there; its entries are then in
+//! HALF_FLOWS and HALF_REPLIES, where a flood may evict them. Promoted, they are in FLOWS and
+//! REPLIES, which nothing is ever evicted from.
 
-use crate::net::{Be16, Ipv4Be, Mac};
+use crate::hop::Hop;
+use crate::net::{Address, Be16, Ipv4Be, Ipv6Be};
 use crate::plain_bytes;
 use crate::server::ServerId;
 
 /// A directional 5-tuple as it stands in a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(C)]
-pub struct FlowKey {
+pub struct FlowKey<A = Ipv4Be> {
     /// Where the packet comes from.
-    pub source: Ipv4Be,
+    pub source: A,
     /// Where it goes.
-    pub destination: Ipv4Be,
+    pub destination: A,
     /// Port it comes from.
     pub source_port: Be16,
     /// Port it goes to.
@@ -24,12 +29,13 @@ pub struct FlowKey {
     /// Zero.
     pub pad2: u16,
 }
-plain_bytes!(FlowKey, 16);
+plain_bytes!(FlowKey<Ipv4Be>, 16);
+plain_bytes!(FlowKey<Ipv6Be>, 40);
 
-impl FlowKey {
+impl<A: Address> FlowKey<A> {
     /// The tuple of packets from `source` to `destination`.
     #[inline(always)]
-    pub const fn new(source: (Ipv4Be, Be16), destination: (Ipv4Be, Be16), protocol: u8) -> Self {
+    pub const fn new(source: (A, Be16), destination: (A, Be16), protocol: u8) -> Self {
         Self {
             source: source.0,
             destination: destination.0,
@@ -50,61 +56,104 @@ impl FlowKey {
             self.protocol,
         )
     }
+
+    /// The tuple with both addresses widened.
+    pub fn widened(self) -> FlowKey<Ipv6Be> {
+        FlowKey::new(
+            (self.source.widened(), self.source_port),
+            (self.destination.widened(), self.destination_port),
+            self.protocol,
+        )
+    }
 }
 
-/// Value of the map FLOWS, under the tuple of packets from client to listener.
+/// Bits of `FlowEntry::flags` and `ReplyEntry::flags`.
+pub mod flags {
+    /// The lowest two bits: a `listener::Forwarding`.
+    pub const FORWARDING: u16 = 3;
+    /// The flow belongs to the program at the TC hook; else to the one at XDP.
+    pub const TC: u16 = 4;
+    /// Every packet of the client is balanced on its own; the flow is never promoted.
+    pub const ONE_PACKET: u16 = 8;
+}
+
+/// Value of the maps FLOWS and HALF_FLOWS, under the tuple of packets from client to listener.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
-pub struct FlowEntry {
+pub struct FlowEntry<A = Ipv4Be> {
     /// The entry's own key. The kernel recycles elements under readers, so a reader compares it.
-    pub key: FlowKey,
-    /// Tuple of the server's replies: the key of this flow's `ReplyEntry`.
-    pub reply: FlowKey,
+    pub key: FlowKey<A>,
+    /// Tuple of the server's replies: the key of this flow's `ReplyEntry`. With dsr-*, whose
+    /// replies are never seen: the client's own tuple reversed.
+    pub reply: FlowKey<A>,
     /// Bits of `conntrack::State`; changed by atomic or alone.
     pub state: u64,
     /// When the client last sent a packet, `CLOCK_MONOTONIC` nanoseconds.
     pub last_seen_ns: u64,
+    /// Idle time after which the flow is over, nanoseconds; follows its phase.
+    pub idle_limit_ns: u64,
+    /// Bytes of the client's IP packets.
+    pub bytes: u64,
+    /// Number of the listener.
+    pub listener: u32,
     /// The server that has the flow.
     pub server: ServerId,
-    /// Zero.
-    pub pad: u16,
+    /// Bits of [`flags`].
+    pub flags: u16,
+    /// When the flow began, `CLOCK_MONOTONIC` nanoseconds.
+    pub opened_ns: u64,
     /// TCP: the sequence number after the last byte that the client has sent.
     pub next_seq: u32,
-}
-plain_bytes!(FlowEntry, 56);
-
-/// Value of the map REPLIES, under the tuple of packets from server to us.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(C)]
-pub struct ReplyEntry {
-    /// The entry's own key; see `FlowEntry::key`.
-    pub key: FlowKey,
-    /// Tuple of the client's packets: the key of this flow's `FlowEntry`.
-    pub flow: FlowKey,
-    /// When the server last sent a packet, `CLOCK_MONOTONIC` nanoseconds.
-    pub last_seen_ns: u64,
-    /// Interface the client's packets came in by; replies leave by it.
-    pub ifindex: u32,
-    /// Ethernet address the client's packets were sent to: ours.
-    pub source_mac: Mac,
-    /// Ethernet address the client's packets came from: the next hop of replies.
-    pub next_hop_mac: Mac,
-    /// TCP: the last acknowledgement number that the server has sent.
-    pub last_ack: u32,
     /// Zero.
     pub pad: u32,
 }
-plain_bytes!(ReplyEntry, 64);
+plain_bytes!(FlowEntry<Ipv4Be>, 88);
+plain_bytes!(FlowEntry<Ipv6Be>, 136);
+
+/// Value of the maps REPLIES and HALF_REPLIES, under the tuple of packets from server to us.
+///
+/// It holds all that is needed to make the flow entry anew, should that be lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct ReplyEntry<A = Ipv4Be> {
+    /// The entry's own key; see `FlowEntry::key`.
+    pub key: FlowKey<A>,
+    /// Tuple of the client's packets: the key of this flow's `FlowEntry`.
+    pub flow: FlowKey<A>,
+    /// When the server last sent a packet, `CLOCK_MONOTONIC` nanoseconds; 0: never.
+    pub last_seen_ns: u64,
+    /// When the flow began, `CLOCK_MONOTONIC` nanoseconds.
+    pub opened_ns: u64,
+    /// Bytes of the server's IP packets.
+    pub bytes: u64,
+    /// The way back: where the client's first packet came from.
+    pub hop: Hop,
+    /// Number of the listener.
+    pub listener: u32,
+    /// The server that has the flow.
+    pub server: ServerId,
+    /// Bits of [`flags`].
+    pub flags: u16,
+    /// TCP: the last acknowledgement number that the server has sent.
+    pub last_ack: u32,
+    /// TCP: the server's initial sequence number.
+    pub first_seq: u32,
+    /// TCP: the sequence number after the server's SYN-ACK, and then after its FIN.
+    pub next_seq: u32,
+}
+plain_bytes!(ReplyEntry<Ipv4Be>, 104);
+plain_bytes!(ReplyEntry<Ipv6Be>, 152);
 
 /// What `expire` is asked: end the flow under `key` if it has stood still since it was looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
-pub struct ExpireRequest {
+pub struct ExpireRequest<A = Ipv4Be> {
     /// The flow.
-    pub key: FlowKey,
+    pub key: FlowKey<A>,
     /// `FlowEntry::last_seen_ns` as it was read.
     pub flow_seen_ns: u64,
     /// `ReplyEntry::last_seen_ns` as it was read; 0 if there was no entry.
     pub reply_seen_ns: u64,
 }
-plain_bytes!(ExpireRequest, 32);
+plain_bytes!(ExpireRequest<Ipv4Be>, 32);
+plain_bytes!(ExpireRequest<Ipv6Be>, 56);

@@ -6,6 +6,9 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use crate::flow::FlowKey;
+use crate::net::{Address, Be16};
+
 /// The key of all hashing; the same on every node that shall choose alike (`hash_seed`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -43,6 +46,24 @@ pub fn client(seed: Seed, address: IpAddr) -> u64 {
     };
     let [a, b, c, d, e, f, g, h, rest @ ..] = octets;
     siphash13(seed, u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes(rest))
+}
+
+/// Hash of a client and its port.
+#[inline(always)]
+pub fn client_port<A: Address>(seed: Seed, client: A, port: Be16) -> u64 {
+    siphash13(seed, client.hash(seed), port.to_host().into())
+}
+
+/// Hash of a flow's 5-tuple, the same whether its addresses are widened or not. The client's side,
+/// which strangers choose, is keyed twice; the listener's is folded in.
+#[inline(always)]
+pub fn flow<A: Address>(seed: Seed, key: &FlowKey<A>) -> u64 {
+    let [a, b, c, d] = key.destination.widened().words();
+    let listener = u64::from(a ^ c) << 32 | u64::from(b ^ d);
+    let ports = u64::from(key.source_port.to_host()) << 16
+        | u64::from(key.destination_port.to_host())
+        | u64::from(key.protocol) << 32;
+    siphash13(seed, key.source.hash(seed) ^ listener, ports)
 }
 
 /// Identity of a server: what ranks it and gives it its slots, the same on every node.
@@ -95,6 +116,17 @@ mod tests {
         let v4: IpAddr = "192.0.2.77".parse().unwrap();
         let mapped: IpAddr = "::ffff:192.0.2.77".parse().unwrap();
         assert_eq!(client(seed, v4), client(seed, mapped));
+    }
+
+    #[test]
+    fn a_flow_hashes_alike_when_its_addresses_are_widened() {
+        use crate::net::{Ipv4Be, TCP};
+        let seed = Seed::from_text("a");
+        let side = |n, port| (Ipv4Be::from_octets([192, 0, 2, n]), Be16::from_host(port));
+        let key = FlowKey::new(side(1, 40_000), side(2, 80), TCP);
+        assert_eq!(flow(seed, &key), flow(seed, &key.widened()));
+        let other = FlowKey::new(side(1, 40_001), side(2, 80), TCP);
+        assert_ne!(flow(seed, &key), flow(seed, &other));
     }
 
     #[test]

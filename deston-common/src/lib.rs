@@ -12,10 +12,16 @@
 
 #![no_std]
 
+pub mod address;
 pub mod checksum;
 pub mod conntrack;
+pub mod event;
 pub mod flow;
+pub mod fragment;
+pub mod globals;
+pub mod guard;
 pub mod hash;
+pub mod hop;
 pub mod limits;
 pub mod listener;
 pub mod maglev;
@@ -24,6 +30,7 @@ pub mod outcome;
 pub mod select;
 pub mod sequence;
 pub mod server;
+pub mod sticky;
 pub mod table;
 
 /// Asserts the size of a shared type and, for the process, marks it as plain bytes.

@@ -8,22 +8,47 @@ use crate::limits::{MAGLEV_SLOTS, MAX_POOL_SERVERS};
 use crate::server::ServerId;
 use crate::table::{Index, Member, Table, TableError};
 
-/// Fills `table` with the members, each an equal share; weights are not read.
+/// Fills `table` with the members, each an equal share, to be entered by the client's hash.
 ///
 /// Members are ranked by `identity`, so their order does not matter.
 pub fn fill(table: &mut Table, members: &[Member], seed: Seed) -> Result<(), TableError> {
+    fill_by(table, members, seed, Index::Client, |_| 1)
+}
+
+/// Fills `table` with the members, each a share as its weight says, to be entered by `index`.
+pub fn fill_weighted(
+    table: &mut Table,
+    members: &[Member],
+    seed: Seed,
+    index: Index,
+) -> Result<(), TableError> {
+    fill_by(table, members, seed, index, |member| member.weight)
+}
+
+fn fill_by(
+    table: &mut Table,
+    members: &[Member],
+    seed: Seed,
+    index: Index,
+    weight_of: impl Fn(&Member) -> u16,
+) -> Result<(), TableError> {
     if members.len() > MAX_POOL_SERVERS {
         return Err(TableError::TooManyServers);
     }
+    let heaviest = members.iter().map(&weight_of).max().unwrap_or(1);
+    if members.iter().any(|member| weight_of(member) == 0) {
+        return Err(TableError::ZeroWeight);
+    }
     *table = Table::EMPTY;
-    table.index = Index::Client as u32;
+    table.index = index as u32;
     table.seed = seed;
     table.set_members(members);
     if members.is_empty() {
         return Ok(());
     }
 
-    let mut walks = [Walk { next: 0, stride: 0, id: ServerId(0) }; MAX_POOL_SERVERS];
+    let mut walks =
+        [Walk { next: 0, stride: 0, id: ServerId(0), weight: 0, credit: 0 }; MAX_POOL_SERVERS];
     let walks = walks.get_mut(..members.len()).unwrap_or_default();
     // Selection by rank keeps this free of allocation; it runs once for each table.
     for (rank, walk) in walks.iter_mut().enumerate() {
@@ -32,12 +57,19 @@ pub fn fill(table: &mut Table, members: &[Member], seed: Seed) -> Result<(), Tab
             walk.next = (siphash13(seed, identity, 1) % u64::from(MAGLEV_SLOTS)) as u32;
             walk.stride = (siphash13(seed, identity, 2) % u64::from(MAGLEV_SLOTS - 1)) as u32 + 1;
             walk.id = member.id;
+            walk.weight = u32::from(weight_of(member));
         }
     }
 
     let mut left = MAGLEV_SLOTS;
     while left > 0 {
         for walk in walks.iter_mut() {
+            // The heaviest claims a slot each round, a lighter one as often as its weight says.
+            walk.credit += walk.weight;
+            if walk.credit < u32::from(heaviest) {
+                continue;
+            }
+            walk.credit -= u32::from(heaviest);
             if walk.claim(table) {
                 left -= 1;
             }
@@ -56,6 +88,8 @@ struct Walk {
     next: u32,
     stride: u32,
     id: ServerId,
+    weight: u32,
+    credit: u32,
 }
 
 impl Walk {

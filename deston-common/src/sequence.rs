@@ -1,7 +1,7 @@
 //! Round robin, plain and weighted: a sequence of servers that a cursor walks.
 
 use crate::hash::Seed;
-use crate::limits::{MAGLEV_SLOTS, MAX_POOL_SERVERS};
+use crate::limits::{MAGLEV_SLOTS, MAX_POOL_SERVERS, MAX_SAMPLES};
 use crate::table::{Index, Member, Table, TableError};
 
 /// Fills `table` with each member once, in order.
@@ -16,6 +16,21 @@ pub fn fill(table: &mut Table, members: &[Member]) -> Result<(), TableError> {
 /// the total. Ties go to the first, so every node builds the same sequence.
 pub fn fill_weighted(table: &mut Table, members: &[Member]) -> Result<(), TableError> {
     fill_by(table, members, |member| member.weight)
+}
+
+/// Fills `table` with the weighted sequence, to be entered at a random slot.
+pub fn fill_random(table: &mut Table, members: &[Member]) -> Result<(), TableError> {
+    fill_weighted(table, members)?;
+    table.index = Index::Random as u32;
+    Ok(())
+}
+
+/// Fills `table` so that the loads of `samples` members, chosen at random, are compared.
+pub fn fill_least(table: &mut Table, members: &[Member], samples: u32) -> Result<(), TableError> {
+    fill(table, members)?;
+    table.index = Index::Least as u32;
+    table.samples = samples.min(MAX_SAMPLES);
+    Ok(())
 }
 
 fn fill_by(

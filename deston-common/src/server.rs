@@ -1,6 +1,7 @@
 //! Servers as the kernel sees them.
 
-use crate::net::{Be16, Ipv4Be, Mac};
+use crate::hop::Hop;
+use crate::net::{Be16, Ipv6Be};
 use crate::plain_bytes;
 
 /// Names a server in tables and maps; 0 is unset. An identifier is not given to another server
@@ -21,30 +22,44 @@ pub enum ServerState {
     Down = 3,
 }
 
+/// What becomes of the flows of a server that is down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum OnDown {
+    /// They are carried on.
+    Drain = 0,
+    /// TCP clients are sent a reset with their next packet; other flows are chosen anew.
+    Reset = 1,
+    /// A SYN, or any packet of another protocol, is given to another server.
+    Rehash = 2,
+}
+
 /// Value of the map SERVERS: how a packet reaches a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct ServerEntry {
-    /// Address of the server.
-    pub address: Ipv4Be,
-    /// Address packets to the server come from: the outgoing interface's.
-    pub snat_address: Ipv4Be,
+    /// Address of the server, widened.
+    pub address: Ipv6Be,
+    /// Address that packets to the server come from, widened: the outgoing interface's.
+    pub snat_address: Ipv6Be,
+    /// The way to it.
+    pub hop: Hop,
+    /// Flows the server may have at once.
+    pub max_connections: u32,
+    /// Share of traffic, for algorithms that compare loads.
+    pub weight: u16,
     /// Port of the server.
     pub port: Be16,
     /// A `ServerState`; 0 is unset.
     pub state: u8,
-    /// 1 when `ifindex` and both Ethernet addresses are known.
+    /// 1 when `hop` is known.
     pub reachable: u8,
-    /// Flows the server may have at once.
-    pub max_connections: u32,
-    /// Interface that leads to the server.
-    pub ifindex: u32,
-    /// Ethernet address of that interface.
-    pub source_mac: Mac,
-    /// Ethernet address of the next hop.
-    pub next_hop_mac: Mac,
+    /// An `OnDown`.
+    pub on_down: u8,
+    /// Zero.
+    pub pad: u8,
 }
-plain_bytes!(ServerEntry, 32);
+plain_bytes!(ServerEntry, 72);
 
 impl ServerEntry {
     /// Whether a new flow may be given to this server.
@@ -54,15 +69,21 @@ impl ServerEntry {
     }
 }
 
-/// Value of the map LOADS: flows of a server, counted by the kernel alone.
+/// Value of the map LOADS: what the kernel, and it alone, counts of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Load {
     /// Flows that count against `max_connections`, and for a moment those that are being refused.
     pub in_use: u64,
-    /// Flow entries that name the server; closed ones stay for a while.
+    /// Promoted flow entries that name the server; closed ones stay for a while.
     pub entries: u64,
-    /// Flows there ever were.
+    /// Flows that were ever given to it.
     pub opened: u64,
+    /// SYNs that it left unanswered until the client sent again.
+    pub unanswered: u64,
+    /// SYNs that it, or a router on the way, refused: reset or unreachable.
+    pub refused: u64,
+    /// Zero: fills the cache line, so that processors do not share one for two servers.
+    pub pad: [u64; 3],
 }
-plain_bytes!(Load, 24);
+plain_bytes!(Load, 64);

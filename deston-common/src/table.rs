@@ -15,6 +15,24 @@ pub enum Index {
     Cursor = 1,
     /// The keyed hash of the client's address.
     Client = 2,
+    /// The keyed hash of the client's address and port.
+    ClientPort = 3,
+    /// The keyed hash of the flow's 5-tuple.
+    Flow = 4,
+    /// A random number.
+    Random = 5,
+    /// No slot: of some members, chosen at random, the one with the least load for its weight.
+    Least = 6,
+}
+
+impl Index {
+    /// Whether one client's flows, or at least the packets of one flow, always enter at the same
+    /// slot, so that a server can be found again without a flow entry.
+    pub const fn is_hash(index: u32) -> bool {
+        index == Self::Client as u32
+            || index == Self::ClientPort as u32
+            || index == Self::Flow as u32
+    }
 }
 
 /// A pool's lookup table, replaced whole and never changed in place.
@@ -32,8 +50,8 @@ pub struct Table {
     pub seed: Seed,
     /// Servers in use in `members`.
     pub member_count: u32,
-    /// Zero.
-    pub pad: u32,
+    /// `Index::Least`: members whose loads are compared, at most `MAX_SAMPLES`.
+    pub samples: u32,
     /// Every server of the table once, for the scan when the slots tried first are full.
     pub members: [ServerId; MAX_POOL_SERVERS],
     /// A server for each slot.
@@ -53,7 +71,7 @@ impl Table {
         len: 0,
         seed: Seed { k0: 0, k1: 0 },
         member_count: 0,
-        pad: 0,
+        samples: 0,
         members: [ServerId(0); MAX_POOL_SERVERS],
         slots: [ServerId(0); TABLE_ROOM],
     };

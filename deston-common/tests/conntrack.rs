@@ -1,8 +1,9 @@
 //! The state of a flow, packet by packet.
 
 use deston_common::conntrack::Direction::{self, Forward, Reply};
-use deston_common::conntrack::State;
 use deston_common::conntrack::tcp::{ACK, FIN, RST, SYN};
+use deston_common::conntrack::{State, acknowledges};
+use deston_common::limits::CLEAN_CLOSE_NS;
 use deston_common::listener::FlowTimeouts;
 use deston_common::net::{TCP, UDP};
 
@@ -18,7 +19,9 @@ const TIMEOUTS: FlowTimeouts = FlowTimeouts {
 /// The state after packets, as the datapath keeps it.
 fn after(protocol: u8, packets: &[(Direction, u8)]) -> State {
     packets.iter().fold(State::default(), |state, (direction, flags)| {
-        State(state.0 | state.news(protocol, *direction, *flags, true))
+        let news = state.news(protocol, *direction, *flags, true);
+        let promoted = state.0 & State::REPLIED != 0 && *direction == Forward;
+        State(state.0 | news | if promoted { State::ESTABLISHED } else { 0 })
     })
 }
 
@@ -56,11 +59,25 @@ fn only_both_fins_or_a_reset_that_is_taken_close_a_flow() {
 }
 
 #[test]
-fn an_ack_establishes_only_what_the_server_has_answered() {
-    let blind = after(TCP, &[(Forward, SYN), (Forward, ACK)]);
-    assert_eq!(blind.0 & State::ESTABLISHED, 0);
-    let answered = after(TCP, &[(Forward, SYN), (Reply, SYN | ACK), (Forward, ACK)]);
-    assert_ne!(answered.0 & State::ESTABLISHED, 0);
+fn only_an_ack_of_what_the_server_sent_is_a_proof() {
+    let (first, next) = (u32::MAX, 100);
+    assert!(acknowledges(first, next, 0));
+    assert!(acknowledges(first, next, next));
+    assert!(!acknowledges(first, next, first));
+    assert!(!acknowledges(first, next, next + 1));
+    assert!(!acknowledges(first, next, first - 1));
+}
+
+#[test]
+fn a_flow_that_the_client_closed_first_frees_its_port_soon() {
+    let timeouts = FlowTimeouts { tcp_fin_ns: 30 * CLEAN_CLOSE_NS, ..TIMEOUTS };
+    let closed = |order: [Direction; 2]| after(TCP, &order.map(|side| (side, FIN | ACK)));
+    let acknowledged = |state: State| State(state.0 | State::LAST_ACK);
+    let client_first = closed([Forward, Reply]);
+    assert_eq!(client_first.timeout_ns(TCP, &timeouts), 30 * CLEAN_CLOSE_NS);
+    assert_eq!(acknowledged(client_first).timeout_ns(TCP, &timeouts), CLEAN_CLOSE_NS);
+    let server_first = closed([Reply, Forward]);
+    assert_eq!(acknowledged(server_first).timeout_ns(TCP, &timeouts), 30 * CLEAN_CLOSE_NS);
 }
 
 #[test]

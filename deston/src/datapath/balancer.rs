@@ -12,6 +12,7 @@ use std::time::Duration;
 use deston_common::conntrack::State;
 use deston_common::flow::FlowEntry;
 use deston_common::limits::MAX_POOLS;
+use deston_common::listener::flags::OPEN;
 use deston_common::listener::{FlowTimeouts, ListenerEntry, ListenerKey};
 use deston_common::net::{Be16, TCP, UDP};
 use deston_common::outcome::Outcome;
@@ -147,7 +148,7 @@ impl Balancer {
         };
         let known = self.servers.get(&id).filter(|known| known.address == server.address);
         let entry = ServerEntry {
-            address: address.into(),
+            address: std::net::IpAddr::V4(address).into(),
             port: Be16::from_host(server.address.port()),
             state: state as u8,
             max_connections: server.max_connections.get(),
@@ -166,7 +167,7 @@ impl Balancer {
             self.host.keep_resolved(path).await?;
         }
         known.entry = self.entry_by(&known, path.as_ref()).await?;
-        known.interfaces.insert(known.entry.ifindex);
+        known.interfaces.insert(known.entry.hop.ifindex);
         self.kernel()?.put_server(id, &known.entry)?;
         self.servers.insert(id, known);
         Ok(())
@@ -209,7 +210,7 @@ impl Balancer {
         let key = key(listener, l4)?;
         let entry = ListenerEntry {
             pool: self.pool_index(&listener.pool)?,
-            open: 1,
+            flags: OPEN,
             snat_port_min: l4.snat_ports.min,
             snat_port_max: l4.snat_ports.max,
             timeouts: timeouts(&l4.flows),
@@ -279,8 +280,10 @@ impl Balancer {
 
     fn close_where(&mut self, closes: impl Fn(&Open) -> bool) -> Result<(), DatapathError> {
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
-        for open in self.listeners.iter_mut().filter(|open| open.entry.open == 1 && closes(open)) {
-            open.entry.open = 0;
+        for open in
+            self.listeners.iter_mut().filter(|open| open.entry.flags & OPEN != 0 && closes(open))
+        {
+            open.entry.flags &= !OPEN;
             kernel.put_listener(&open.key, &open.entry)?;
         }
         Ok(())

@@ -42,12 +42,27 @@ fn mend(outcome: Outcome) -> Option<&'static str> {
         | Outcome::Replied
         | Outcome::Unrelated
         | Outcome::OtherProtocol
-        | Outcome::Fragment
         | Outcome::Malformed
         | Outcome::ListenerClosed
         | Outcome::NoFlow
         | Outcome::TtlExpired
-        | Outcome::Raced => None,
+        | Outcome::Raced
+        | Outcome::Denied
+        | Outcome::RateLimited
+        | Outcome::Flooded
+        | Outcome::ToStack
+        | Outcome::OtherHook
+        | Outcome::Fragment
+        | Outcome::FragmentLost
+        | Outcome::Echoed
+        | Outcome::EchoUnhealthy
+        | Outcome::ErrorForwarded
+        | Outcome::ErrorReplied
+        | Outcome::IcmpUnrelated
+        | Outcome::TooBig
+        | Outcome::ResetSent
+        | Outcome::RefusalSwallowed
+        | Outcome::NoNextHop => None,
     }
 }
 

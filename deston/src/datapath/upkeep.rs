@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use deston_common::listener::flags::OPEN;
 use deston_common::server::ServerEntry;
 use nix::time::{ClockId, clock_gettime};
 
@@ -76,7 +77,7 @@ impl Balancer {
                         tracing::warn!(server, "the next hop is not known: it gets no new flow");
                     }
                 }
-                known.interfaces.insert(entry.ifindex);
+                known.interfaces.insert(entry.hop.ifindex);
                 known.entry = entry;
             }
         }
@@ -103,13 +104,13 @@ impl Balancer {
         let mut entry = known.entry;
         entry.reachable = 0;
         let Some(path) = path else { return Ok(entry) };
-        entry.ifindex = path.link.index;
-        entry.source_mac = path.link.mac;
-        entry.snat_address = path.source.into();
+        entry.hop.ifindex = path.link.index;
+        entry.hop.source_mac = path.link.mac;
+        entry.snat_address = IpAddr::V4(path.source).into();
         match path.next_hop_mac {
             Some(mac) => {
-                entry.next_hop_mac = mac;
-                entry.reachable = u8::from(self.is_attached(entry.ifindex));
+                entry.hop.next_hop_mac = mac;
+                entry.reachable = u8::from(self.is_attached(entry.hop.ifindex));
             }
             None => self.host.keep_resolved(path).await?,
         }
@@ -129,7 +130,7 @@ impl Balancer {
         tracing::debug!(flows = swept.seen, idle = swept.idle, "swept");
 
         let busy = busy.into_inner();
-        let is_over = |open: &&Open| open.entry.open == 0 && !busy.contains(&open.key);
+        let is_over = |open: &&Open| open.entry.flags & OPEN == 0 && !busy.contains(&open.key);
         for over in listeners.iter().filter(is_over) {
             self.kernel()?.remove_listener(&over.key)?;
         }
