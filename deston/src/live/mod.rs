@@ -8,5 +8,5 @@ mod pool;
 mod server;
 
 pub use listener::{Listener, Serving};
-pub use pool::{Pool, View};
+pub use pool::{Pool, View, flow_key};
 pub use server::{IdleSlot, Server, Slot};

@@ -420,8 +420,12 @@ fn weights_that_make_too_long_a_cycle_are_an_error() {
         "2:13: the weights of pool `default` make too long a cycle \
          (divided by their common divisor they may add up to 16381: use smaller weights)",
     );
-    // Other algorithms do not read weights.
-    valid(servers);
+    let algorithm = |name: &str| format!("[load_balancer]\nalgorithm = \"{name}\"\n{servers}");
+    assert_eq!(errors(&algorithm("random")).len(), 1);
+    // Others do not make a sequence of weights.
+    for name in ["round_robin", "maglev", "p2c"] {
+        valid(&algorithm(name));
+    }
 }
 
 #[test]

@@ -40,7 +40,10 @@ pub(super) fn algorithm(draft: &Draft<'_>, problems: &Problems) -> Option<Algori
         }
         AlgorithmName::LeastConnections => Algorithm::LeastConnections,
         AlgorithmName::P2c => Algorithm::P2c,
-        AlgorithmName::Random => Algorithm::Random,
+        AlgorithmName::Random => {
+            check_cycle(draft, problems)?;
+            Algorithm::Random
+        }
     })
 }
 

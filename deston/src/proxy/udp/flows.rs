@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::downstream::{Downstream, Origin};
 use super::flow::{Entry, Flow};
 use crate::live;
-use crate::model::Layer;
+use crate::model::{Layer, Protocol};
 use crate::proxy::connect::is_exhaustion;
 use crate::proxy::worker::{Room, Worker};
 
@@ -74,7 +74,9 @@ impl Flows {
         };
         let serving = self.listener.serving();
         let view = serving.pool.view();
-        let start = serving.pool.enter(&view, origin.client.ip());
+        let reached = origin.reached(serving.listener.address);
+        let key = live::flow_key(origin.client, reached, Protocol::Udp);
+        let start = serving.pool.enter(&view, &key);
         let mut passed: Vec<_> = refused.into_iter().collect();
         loop {
             let mut slot = None;
