@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use deston::live::{self, Serving, View};
 use deston::model::{
-    Algorithm, DatapathChoice, FlowTimeouts, Forwarding, HttpTimeouts, L4, L7, Layer, Listener,
-    PoolTimeouts, Protocol, SnatPorts,
+    Algorithm, DatapathChoice, FlowTimeouts, Forwarding, Guard, HashOn, HttpTimeouts, L4, L7,
+    Layer, Listener, PoolTimeouts, Protocol, SnatPorts,
 };
 use deston_common::hash::{Seed, siphash13};
+use deston_common::limits::MAX_SAMPLES;
 use deston_common::server::ServerId;
-use deston_common::table::{Member, Table};
+use deston_common::table::{Index, Member, Table};
 use deston_common::{maglev, sequence};
 
 /// Deadlines long enough to play no part.
@@ -74,6 +75,18 @@ pub fn live_pool_with(
         Algorithm::RoundRobin => sequence::fill(&mut table, &members),
         Algorithm::WeightedRoundRobin => sequence::fill_weighted(&mut table, &members),
         Algorithm::IpHashing => maglev::fill(&mut table, &members, seed),
+        Algorithm::LeastConnections => sequence::fill_least(&mut table, &members, MAX_SAMPLES),
+        Algorithm::Random => sequence::fill_random(&mut table, &members),
+        Algorithm::P2c => sequence::fill_least(&mut table, &members, 2),
+        Algorithm::Maglev(HashOn::Flow) => {
+            maglev::fill_weighted(&mut table, &members, seed, Index::Flow)
+        }
+        Algorithm::Maglev(HashOn::Ip) => {
+            maglev::fill_weighted(&mut table, &members, seed, Index::Client)
+        }
+        Algorithm::Maglev(HashOn::IpPort) => {
+            maglev::fill_weighted(&mut table, &members, seed, Index::ClientPort)
+        }
     }
     .expect("a test's servers make a table");
     let servers = specs
@@ -81,7 +94,10 @@ pub fn live_pool_with(
         .zip(0..)
         .map(|(&(id, spec), place)| {
             let name = format!("{place}");
-            Arc::new(live::Server::new(id, name, spec.address, spec.max_connections.get()))
+            let limit = spec.max_connections.get();
+            let server = live::Server::new(id, name, spec.address, limit);
+            server.set_weight(spec.weight);
+            Arc::new(server)
         })
         .collect();
     Arc::new(live::Pool::new("test".to_owned(), View { table, servers, timeouts }))
@@ -94,7 +110,10 @@ pub fn l4(protocol: Protocol) -> Layer {
         datapath: DatapathChoice::Userspace,
         forwarding: Forwarding::Nat,
         interfaces: Vec::new(),
+        snat_ips: Vec::new(),
         snat_ports: SnatPorts { min: 10_240, max: 32_767 },
+        icmp_echo: true,
+        one_packet: false,
         flows: FlowTimeouts {
             tcp_syn: Duration::from_secs(20),
             tcp_established: Duration::from_secs(7_200),
@@ -110,6 +129,8 @@ pub fn l4(protocol: Protocol) -> Layer {
 /// A layer 7 listener.
 pub fn l7() -> Layer {
     Layer::L7(L7 {
+        datapath: DatapathChoice::Auto,
+        interfaces: Vec::new(),
         timeouts: HttpTimeouts {
             request_head: Duration::from_secs(10),
             client_idle: Duration::from_secs(60),
@@ -121,7 +142,8 @@ pub fn l7() -> Layer {
 
 /// A listener of that name and address.
 pub fn listener(name: &str, address: SocketAddr, layer: Layer) -> Arc<Listener> {
-    Arc::new(Listener { name: name.to_owned(), address, pool: "test".to_owned(), layer })
+    let (name, pool) = (name.to_owned(), "test".to_owned());
+    Arc::new(Listener { name, address, pool, guard: Guard::default(), layer })
 }
 
 /// A live listener, served by `pool`.

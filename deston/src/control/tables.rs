@@ -1,11 +1,15 @@
 //! Building a pool's table: which algorithm fills it, and which servers are in it.
 
 use deston_common::hash::{self, Seed};
+use deston_common::limits::MAX_SAMPLES;
 use deston_common::server::ServerId;
-use deston_common::table::{Member, Table, TableError};
+use deston_common::table::{Index, Member, Table, TableError};
 use deston_common::{maglev, sequence};
 
-use crate::model::{Algorithm, Server};
+use crate::model::{Algorithm, HashOn, Server};
+
+/// Servers that `p2c` compares.
+const CHOICES: u32 = 2;
 
 /// The table of `servers`, in the order given.
 pub(super) fn build<'a>(
@@ -25,6 +29,19 @@ pub(super) fn build<'a>(
         Algorithm::RoundRobin => sequence::fill(&mut table, &members)?,
         Algorithm::WeightedRoundRobin => sequence::fill_weighted(&mut table, &members)?,
         Algorithm::IpHashing => maglev::fill(&mut table, &members, seed)?,
+        Algorithm::Maglev(hash_on) => {
+            let index = match hash_on {
+                HashOn::Flow => Index::Flow,
+                HashOn::Ip => Index::Client,
+                HashOn::IpPort => Index::ClientPort,
+            };
+            maglev::fill_weighted(&mut table, &members, seed, index)?;
+        }
+        Algorithm::LeastConnections => {
+            sequence::fill_least(&mut table, &members, MAX_SAMPLES)?;
+        }
+        Algorithm::P2c => sequence::fill_least(&mut table, &members, CHOICES)?,
+        Algorithm::Random => sequence::fill_random(&mut table, &members)?,
     }
     Ok(table)
 }

@@ -1,16 +1,17 @@
 //! Live state for tests of this module: one pool, one listener.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use deston_common::sequence;
 use deston_common::server::ServerId;
 use deston_common::table::{Member, Table};
+use ipnet::IpNet;
 
 use crate::live::{self, Server, Serving, View};
 use crate::model::{
-    DatapathChoice, FlowTimeouts, Forwarding, L4, Layer, Listener, PoolTimeouts, Protocol,
+    DatapathChoice, FlowTimeouts, Forwarding, Guard, L4, Layer, Listener, PoolTimeouts, Protocol,
     SnatPorts,
 };
 
@@ -40,13 +41,25 @@ pub(super) fn view(addresses: &[SocketAddr]) -> View {
 
 /// A UDP listener whose pool has one server.
 pub(super) fn udp_listener(address: SocketAddr, server: SocketAddr) -> Arc<live::Listener> {
+    l4_listener(Protocol::Udp, address, server)
+}
+
+/// A layer 4 listener whose pool has one server.
+pub(super) fn l4_listener(
+    protocol: Protocol,
+    address: SocketAddr,
+    server: SocketAddr,
+) -> Arc<live::Listener> {
     let name = "test".to_owned();
     let layer = Layer::L4(L4 {
-        protocol: Protocol::Udp,
+        protocol,
         datapath: DatapathChoice::Userspace,
         forwarding: Forwarding::Nat,
         interfaces: Vec::new(),
+        snat_ips: Vec::new(),
         snat_ports: SnatPorts { min: 1, max: 1 },
+        icmp_echo: true,
+        one_packet: false,
         flows: FlowTimeouts {
             tcp_syn: Duration::ZERO,
             tcp_established: Duration::ZERO,
@@ -57,7 +70,22 @@ pub(super) fn udp_listener(address: SocketAddr, server: SocketAddr) -> Arc<live:
         },
         tunnel_idle: Duration::ZERO,
     });
-    let listener = Arc::new(Listener { name: name.clone(), address, pool: name.clone(), layer });
+    let (called, served_by) = (name.clone(), name.clone());
+    let guard = Guard::default();
+    let listener = Arc::new(Listener { name: called, address, pool: served_by, guard, layer });
     let pool = Arc::new(live::Pool::new(name, view(&[server])));
     Arc::new(live::Listener::new(Serving { listener, pool }))
+}
+
+/// Serves a listener on with another guard.
+pub(super) fn guard(live: &live::Listener, guard: Guard) {
+    let serving = live.serving();
+    let listener = Arc::new(Listener { guard, ..Listener::clone(&serving.listener) });
+    live.publish(Serving { listener, pool: Arc::clone(&serving.pool) });
+}
+
+/// A guard that refuses the clients of tests.
+pub(super) fn denying() -> Guard {
+    let loopback = IpNet::new(Ipv4Addr::LOCALHOST.into(), 8).unwrap();
+    Guard { deny: [loopback].into_iter().collect(), ..Guard::default() }
 }
