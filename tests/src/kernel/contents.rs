@@ -11,6 +11,8 @@ use nix::libc;
 
 /// Commands of bpf(2) (`enum bpf_cmd`, linux/bpf.h).
 mod command {
+    pub(super) const LOOKUP: u32 = 1;
+    pub(super) const UPDATE: u32 = 2;
     pub(super) const DELETE: u32 = 3;
     pub(super) const NEXT_KEY: u32 = 4;
     pub(super) const FD_BY_ID: u32 = 14;
@@ -32,6 +34,7 @@ struct Info {
     value_size: u32,
     max_entries: u32,
     flags: u32,
+    name: [u8; 16],
 }
 
 /// The members of `union bpf_attr` for commands on one element.
@@ -41,6 +44,7 @@ struct Element {
     map: u32,
     pad: u32,
     key: u64,
+    /// Also where the value is.
     next_key: u64,
     flags: u64,
 }
@@ -64,7 +68,7 @@ struct Batch {
 pub(super) struct Contents(Vec<(Map, Held)>);
 
 #[derive(Debug)]
-struct Map {
+pub(super) struct Map {
     fd: OwnedFd,
     info: Info,
 }
@@ -101,6 +105,39 @@ impl Contents {
 }
 
 impl Map {
+    /// The map of that name among those with these numbers. The kernel keeps 15 bytes of a name.
+    pub(super) fn named(ids: &[u32], name: &str) -> Option<Self> {
+        ids.iter().find_map(|id| {
+            let map = Self::open(*id).expect("a loaded program's map can be opened");
+            let end = map.info.name.iter().position(|byte| *byte == 0).unwrap_or(16);
+            (map.info.name[..end] == name.as_bytes()[..name.len().min(15)]).then_some(map)
+        })
+    }
+
+    /// The value under a key.
+    pub(super) fn get(&self, key: &mut [u8]) -> Result<Vec<u8>> {
+        let mut value = vec![0; self.info.value_size as usize];
+        self.element(command::LOOKUP, key, &mut value)?;
+        Ok(value)
+    }
+
+    /// Writes a value under a key.
+    pub(super) fn put(&self, key: &mut [u8], value: &[u8]) -> Result<()> {
+        assert_eq!(value.len(), self.info.value_size as usize, "the value's size");
+        self.element(command::UPDATE, key, &mut value.to_vec()).map(drop)
+    }
+
+    fn element(&self, command: u32, key: &mut [u8], value: &mut [u8]) -> Result<c_long> {
+        assert_eq!(key.len(), self.info.key_size as usize, "the key's size");
+        let mut element = Element {
+            map: self.number(),
+            key: address(key.as_mut_ptr()),
+            next_key: address(value.as_mut_ptr()),
+            ..Element::default()
+        };
+        bpf(command, &mut element)
+    }
+
     fn open(id: u32) -> Result<Self> {
         let mut attributes = [id, 0, 0];
         let fd = bpf(command::FD_BY_ID, &mut attributes)?;

@@ -7,7 +7,8 @@ use deston::datapath::{Event, Hook, Sizes};
 use deston_common::address::{self, AddressEntry};
 use deston_common::globals::{self, Globals};
 use deston_common::listener::{Forwarding, ListenerEntry};
-use deston_common::net::{TCP, UDP};
+use deston_common::hop::Vlan;
+use deston_common::net::{Be16, TCP, UDP};
 use deston_common::outcome::Outcome;
 use deston_common::sequence;
 use deston_common::server::{ServerEntry, ServerId, ServerState};
@@ -17,6 +18,7 @@ use super::seed::{
     SNAT_PORTS, TCP_LISTENER, UDP_LISTENER, listener_entry, members, server_entry,
 };
 use super::{Loan, SECOND, Setting};
+use crate::packet::Tag;
 
 /// Room for flows, unless a spec asks for another.
 pub const SIZES: Sizes = Sizes { flows: 4_096, half_open: 4_096 };
@@ -169,6 +171,16 @@ impl Lab {
         let entry = self.servers.entry(n).or_insert_with(|| server_entry(family, n, 1_000));
         change(entry);
         self.kernel.put_server(ServerId(n), entry).unwrap();
+    }
+
+    /// Puts tags on the way to the `n`th server.
+    pub fn server_tags(&mut self, n: u16, tags: &[Tag]) {
+        self.server(n, |entry| {
+            for (place, tag) in entry.hop.vlans.iter_mut().zip(tags) {
+                *place = Vlan { tpid: Be16::from_host(tag.tpid), tci: Be16::from_host(tag.tci) };
+            }
+            entry.hop.vlan_count = tags.len() as u16;
+        });
     }
 
     /// The `n`th server's entry as it was written.

@@ -11,6 +11,7 @@ mod contents;
 mod lab;
 mod loan;
 mod pinned;
+mod recycle;
 mod rows;
 mod seed;
 mod setting;
@@ -22,6 +23,7 @@ pub use self::connection::{CLIENT_ISN, Connection, SERVER_ISN};
 pub use self::lab::{Lab, SIZES};
 pub use self::loan::Loan;
 pub use self::pinned::Pinned;
+pub use self::recycle::{Table, recycle};
 pub use self::rows::{Row, each, rows};
 pub use self::seed::{
     BALANCER_TO_SERVERS_MAC, IFINDEX, SNAT_PORTS, TCP_LISTENER, TIMEOUTS, UDP_LISTENER,
