@@ -13,10 +13,19 @@ use super::{protocol, v4, v6};
 /// carries in a tunnel or quotes.
 pub fn verify(frame: &[u8]) -> Result<(), String> {
     let sliced = SlicedPacket::from_ethernet(frame).map_err(|error| error.to_string())?;
-    verify_packet(&sliced)
+    verify_packet(&sliced, verify_quote)
 }
 
-fn verify_packet(sliced: &SlicedPacket<'_>) -> Result<(), String> {
+/// Fails with what is wrong with an ICMP error itself; its quote is not looked into.
+pub fn verify_around_quote(frame: &[u8]) -> Result<(), String> {
+    let sliced = SlicedPacket::from_ethernet(frame).map_err(|error| error.to_string())?;
+    verify_packet(&sliced, |_, _| Ok(()))
+}
+
+/// Judges a quote, of a packet of so many bytes in all.
+type Judge = fn(&[u8], usize) -> Result<(), String>;
+
+fn verify_packet(sliced: &SlicedPacket<'_>, judge: Judge) -> Result<(), String> {
     let net = sliced.net.as_ref().ok_or("no IP packet")?;
     if let NetSlice::Ipv4(ip) = net {
         let header = ip.header().to_header();
@@ -29,8 +38,8 @@ fn verify_packet(sliced: &SlicedPacket<'_>) -> Result<(), String> {
     match &sliced.transport {
         Some(TransportSlice::Tcp(tcp)) => verify_tcp(net, tcp),
         Some(TransportSlice::Udp(udp)) => verify_udp(net, udp, payload.payload),
-        Some(TransportSlice::Icmpv4(icmp)) => verify_icmp_v4(icmp),
-        Some(TransportSlice::Icmpv6(icmp)) => verify_icmp_v6(net, icmp),
+        Some(TransportSlice::Icmpv4(icmp)) => verify_icmp_v4(icmp, judge),
+        Some(TransportSlice::Icmpv6(icmp)) => verify_icmp_v6(net, icmp, judge),
         Some(other) => Err(format!("{other:?} is nothing that the programs send")),
         None if is_tunnel(payload.ip_number) => verify_ip(payload.payload),
         None => Ok(()),
@@ -40,7 +49,7 @@ fn verify_packet(sliced: &SlicedPacket<'_>) -> Result<(), String> {
 /// An IP packet in a tunnel, or quoted whole.
 fn verify_ip(bytes: &[u8]) -> Result<(), String> {
     let sliced = SlicedPacket::from_ip(bytes).map_err(|error| format!("inner: {error}"))?;
-    verify_packet(&sliced).map_err(|error| format!("inner: {error}"))
+    verify_packet(&sliced, verify_quote).map_err(|error| format!("inner: {error}"))
 }
 
 fn is_tunnel(number: IpNumber) -> bool {
@@ -84,7 +93,7 @@ fn verify_udp(net: &NetSlice<'_>, udp: &UdpSlice<'_>, payload: &[u8]) -> Result<
     same("UDP", udp.checksum(), computed.map_err(|error| error.to_string())?)
 }
 
-fn verify_icmp_v4(icmp: &Icmpv4Slice<'_>) -> Result<(), String> {
+fn verify_icmp_v4(icmp: &Icmpv4Slice<'_>, judge: Judge) -> Result<(), String> {
     // With its checksum in it, the sum of the whole is nothing but ones.
     let sum = Sum16BitWords::new().add_slice(icmp.slice()).ones_complement();
     same("ICMP", sum, 0)?;
@@ -94,13 +103,17 @@ fn verify_icmp_v4(icmp: &Icmpv4Slice<'_>) -> Result<(), String> {
             let header = Ipv4HeaderSlice::from_slice(quote).map_err(|error| error.to_string())?;
             let header = header.to_header();
             same("quoted IPv4 header", header.header_checksum, header.calc_header_checksum())?;
-            verify_quote(quote, usize::from(header.total_len))
+            judge(quote, usize::from(header.total_len))
         }
         _ => Ok(()),
     }
 }
 
-fn verify_icmp_v6(net: &NetSlice<'_>, icmp: &Icmpv6Slice<'_>) -> Result<(), String> {
+fn verify_icmp_v6(
+    net: &NetSlice<'_>,
+    icmp: &Icmpv6Slice<'_>,
+    judge: Judge,
+) -> Result<(), String> {
     let ip = net.ipv6_ref().ok_or("ICMPv6 over another family")?.header();
     if !icmp.is_checksum_valid(ip.source(), ip.destination()) {
         return Err("ICMPv6 checksum".to_owned());
@@ -109,7 +122,7 @@ fn verify_icmp_v6(net: &NetSlice<'_>, icmp: &Icmpv6Slice<'_>) -> Result<(), Stri
         let quote = icmp.payload();
         let length = quote.get(4..6).ok_or("a quote without a header")?;
         let whole = 40 + usize::from(u16::from_be_bytes([length[0], length[1]]));
-        return verify_quote(quote, whole);
+        return judge(quote, whole);
     }
     Ok(())
 }
