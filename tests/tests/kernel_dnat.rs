@@ -26,7 +26,10 @@ fn servers_see_the_clients_own_address_and_port() {
         let (tcp, udp) = (lab.establish(1), lab.exchange(2));
         assert_eq!((tcp.source, udp.source), (lab.client(1), lab.client(2)));
         let flags = setting.flow_flag() | Forwarding::Dnat as u16;
-        assert_eq!(lab.flow(&tcp).unwrap().flags & (flow::flags::FORWARDING | flow::flags::TC), flags);
+        assert_eq!(
+            lab.flow(&tcp).unwrap().flags & (flow::flags::FORWARDING | flow::flags::TC),
+            flags
+        );
         lab.forwards(&tcp, &tcp.from_client(ACK).payload(b"request"));
         lab.replies(&tcp, &tcp.from_server(ACK).payload(b"response"));
         lab.close(&tcp);
@@ -172,9 +175,9 @@ fn a_stateless_reply_belongs_to_its_listeners_hook() {
         let mut lab = dnat(setting);
         lab.static_reply(1);
         let connection = lost(&mut lab, false);
-        let other = Setting::ALL.into_iter().find(|other| {
-            other.family == setting.family && other.hook != setting.hook
-        });
+        let other = Setting::ALL
+            .into_iter()
+            .find(|other| other.family == setting.family && other.hook != setting.hook);
         lab.setting = other.expect("the other hook");
         lab.passes(&connection.from_server(ACK), Outcome::OtherHook);
     });
@@ -203,7 +206,8 @@ fn a_stateless_replys_time_to_live_runs_out_too() {
         let mut lab = dnat(setting);
         lab.static_reply(1);
         let connection = lost(&mut lab, false);
-        let error = lab.emits(&connection.from_server(ACK).ttl(1).payload(&[0; 64]), Outcome::TtlExpired);
+        let error =
+            lab.emits(&connection.from_server(ACK).ttl(1).payload(&[0; 64]), Outcome::TtlExpired);
         assert_eq!(error.destination.ip(), connection.server.ip());
     });
 }

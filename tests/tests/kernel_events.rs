@@ -133,22 +133,26 @@ fn a_filter_chooses_by_address_port_and_protocol() {
             ),
             (
                 "the listener",
-                TraceFilter { address: lab.listener_address().ip().into(), mask: whole, ..EVERYTHING },
+                TraceFilter {
+                    address: lab.listener_address().ip().into(),
+                    mask: whole,
+                    ..EVERYTHING
+                },
                 [true, true, true],
             ),
             (
                 "somebody else",
-                TraceFilter { address: setting.family.stranger().into(), mask: whole, ..EVERYTHING },
+                TraceFilter {
+                    address: setting.family.stranger().into(),
+                    mask: whole,
+                    ..EVERYTHING
+                },
                 [false; 3],
             ),
             ("a client's port", TraceFilter { port: port(two.port()), ..EVERYTHING }, [true; 3]),
             ("the listener's port", TraceFilter { port: port(80), ..EVERYTHING }, [true; 3]),
             ("another port", TraceFilter { port: port(81), ..EVERYTHING }, [false; 3]),
-            (
-                "UDP",
-                TraceFilter { protocol: protocol::UDP, ..EVERYTHING },
-                [false, false, true],
-            ),
+            ("UDP", TraceFilter { protocol: protocol::UDP, ..EVERYTHING }, [false, false, true]),
             (
                 "a client's TCP",
                 TraceFilter {

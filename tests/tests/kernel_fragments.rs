@@ -4,9 +4,7 @@
 use deston_common::guard::verdict;
 use deston_common::listener::{Forwarding, flags};
 use deston_common::outcome::Outcome;
-use deston_tests::kernel::{
-    Connection, Entries, Lab, SECOND, Setting, UDP_LISTENER, each, rows,
-};
+use deston_tests::kernel::{Connection, Entries, Lab, SECOND, Setting, UDP_LISTENER, each, rows};
 use deston_tests::packet::flags::{ACK, FIN_ACK, RST};
 use deston_tests::packet::{Packet, join, oracle, split};
 use deston_tests::require_kernel;

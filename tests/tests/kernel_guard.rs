@@ -6,7 +6,8 @@ use deston_common::guard::{Flood, verdict};
 use deston_common::listener::{Forwarding, flags};
 use deston_common::outcome::Outcome;
 use deston_tests::kernel::{
-    Entries, Family, Lab, MILLISECOND, Pinned, SECOND, Setting, TCP_LISTENER, UDP_LISTENER, each, rows,
+    Entries, Family, Lab, MILLISECOND, Pinned, SECOND, Setting, TCP_LISTENER, UDP_LISTENER, each,
+    rows,
 };
 use deston_tests::packet::flags::{ACK, SYN};
 use deston_tests::packet::{Packet, Quote};

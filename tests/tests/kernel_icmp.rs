@@ -76,18 +76,20 @@ fn errors_about_packets_to_servers_reach_the_client_as_its_own() {
             let (tcp, udp) = (lab.establish(1), lab.exchange(1));
             let mut judged = 0;
             for (name, kind_code, rest) in errors(setting.family) {
-                judged += rows(QUOTES.map(|(quote, row)| (format!("{name}, {quote}"), row)), |quote| {
-                    let data = tcp.from_client(ACK).payload(b"a request");
-                    let query = udp.query(b"a longer query");
-                    let absent = udp.query(b"a query").without_checksum();
-                    for (connection, packet) in [(&tcp, &data), (&udp, &query), (&udp, &absent)] {
-                        let sent = connection.to_server(packet);
-                        let how = (kind_code, rest);
-                        let error = from_upstream(connection, &sent, how, quote, router);
-                        let expected = at_client(connection, &error, packet, quote);
-                        lab.emits_exactly(&error, Outcome::ErrorReplied, &expected);
-                    }
-                });
+                judged +=
+                    rows(QUOTES.map(|(quote, row)| (format!("{name}, {quote}"), row)), |quote| {
+                        let data = tcp.from_client(ACK).payload(b"a request");
+                        let query = udp.query(b"a longer query");
+                        let absent = udp.query(b"a query").without_checksum();
+                        for (connection, packet) in [(&tcp, &data), (&udp, &query), (&udp, &absent)]
+                        {
+                            let sent = connection.to_server(packet);
+                            let how = (kind_code, rest);
+                            let error = from_upstream(connection, &sent, how, quote, router);
+                            let expected = at_client(connection, &error, packet, quote);
+                            lab.emits_exactly(&error, Outcome::ErrorReplied, &expected);
+                        }
+                    });
             }
             assert_eq!(judged, 20);
         }
@@ -105,32 +107,35 @@ fn errors_about_packets_to_clients_reach_the_server_as_its_own() {
             let (tcp, udp) = (lab.establish(1), lab.exchange(1));
             let mut judged = 0;
             for (name, kind_code, rest) in errors(setting.family) {
-                judged += rows(QUOTES.map(|(quote, row)| (format!("{name}, {quote}"), row)), |quote| {
-                    let data = tcp.from_server(ACK).payload(b"a response");
-                    let response = udp.response(b"a longer response");
-                    for (connection, packet) in [(&tcp, &data), (&udp, &response)] {
-                        let sent = connection.to_client(packet);
-                        let error = Packet {
-                            source_mac: CLIENT_MAC,
-                            destination_mac: BALANCER_MAC,
-                            ..sent.error(router, kind_code, rest, quote)
-                        };
-                        let source = match forwarding {
-                            Forwarding::Dnat => router,
-                            _ => connection.source.ip(),
-                        };
-                        let expected = Packet {
-                            source_mac: deston_tests::kernel::BALANCER_TO_SERVERS_MAC,
-                            destination_mac: server_mac(1),
-                            source: (source, 0).into(),
-                            destination: (connection.server.ip(), 0).into(),
-                            ttl: error.ttl - 1,
-                            payload: packet.clone().ttl(packet.ttl - 1).quoted(quote),
-                            ..error.clone()
-                        };
-                        lab.emits_exactly(&error, Outcome::ErrorForwarded, &expected);
-                    }
-                });
+                judged +=
+                    rows(QUOTES.map(|(quote, row)| (format!("{name}, {quote}"), row)), |quote| {
+                        let data = tcp.from_server(ACK).payload(b"a response");
+                        let response = udp.response(b"a longer response");
+                        for (connection, packet) in [(&tcp, &data), (&udp, &response)] {
+                            let sent = connection.to_client(packet);
+                            let error = Packet {
+                                source_mac: CLIENT_MAC,
+                                destination_mac: BALANCER_MAC,
+                                ..sent.error(router, kind_code, rest, quote)
+                            };
+                            let source = match forwarding {
+                                Forwarding::Dnat => router,
+                                Forwarding::Nat | Forwarding::DsrL2 | Forwarding::DsrIpip => {
+                                    connection.source.ip()
+                                }
+                            };
+                            let expected = Packet {
+                                source_mac: deston_tests::kernel::BALANCER_TO_SERVERS_MAC,
+                                destination_mac: server_mac(1),
+                                source: (source, 0).into(),
+                                destination: (connection.server.ip(), 0).into(),
+                                ttl: error.ttl - 1,
+                                payload: packet.clone().ttl(packet.ttl - 1).quoted(quote),
+                                ..error.clone()
+                            };
+                            lab.emits_exactly(&error, Outcome::ErrorForwarded, &expected);
+                        }
+                    });
             }
             assert_eq!(judged, 20);
         }
@@ -271,9 +276,9 @@ fn errors_about_flows_of_the_other_hook_are_left_to_it() {
         let mut lab = Lab::new(setting);
         let connection = lab.establish(1);
         let router = setting.family.router();
-        let other = Setting::ALL.into_iter().find(|other| {
-            other.family == setting.family && other.hook != setting.hook
-        });
+        let other = Setting::ALL
+            .into_iter()
+            .find(|other| other.family == setting.family && other.hook != setting.hook);
         lab.setting = other.expect("the other hook");
         let sent = connection.to_server(&connection.from_client(ACK));
         lab.passes(&sent.too_big(router, 1_400, Quote::Bytes(8)), Outcome::OtherHook);

@@ -126,8 +126,7 @@ fn a_listener_of_any_port_serves_them_all() {
         lab.dedicate();
         let address = lab.listener_address().ip();
         for port in [1, 22, 80, 20_000, 65_535] {
-            let connection =
-                lab.opens(&Packet::tcp(lab.client(1), (address, port), SYN).ack(0));
+            let connection = lab.opens(&Packet::tcp(lab.client(1), (address, port), SYN).ack(0));
             assert_eq!(connection.server, setting.family.server(1), "the server's own port");
             lab.shake_hands(&connection);
             lab.opens(&Packet::udp(lab.client(1), (address, port), b"x"));

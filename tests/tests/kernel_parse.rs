@@ -254,12 +254,13 @@ fn extension_headers_past_the_end_are_passed() {
     each(Setting::IPV6, |setting| {
         let mut lab = Lab::new(setting);
         let first = 14 + 40;
-        let count = rows([("a long one", 0xff), ("one that ends with the packet", 4)], |len: u8| {
-            let chain = [Extension::options(kind::DESTINATION, 8)];
-            let mut frame = lab.syn(1).tcp_options(&[1; 12]).extensions(&chain).bytes();
-            frame[first + 1] = len;
-            lab.passes(&frame, Outcome::Malformed);
-        });
+        let count =
+            rows([("a long one", 0xff), ("one that ends with the packet", 4)], |len: u8| {
+                let chain = [Extension::options(kind::DESTINATION, 8)];
+                let mut frame = lab.syn(1).tcp_options(&[1; 12]).extensions(&chain).bytes();
+                frame[first + 1] = len;
+                lab.passes(&frame, Outcome::Malformed);
+            });
         assert_eq!(count, 2);
     });
 }

@@ -86,7 +86,8 @@ fn one_flow_is_ended_once_whoever_comes_first() {
         lab.wait(TIMEOUTS.tcp_established_ns + 1);
         // Client and server wake up at once; some threads bring resets too.
         at_once(&lab, |thread| {
-            let wakes = flows.iter().flat_map(|flow| [flow.from_client(ACK), flow.from_server(ACK)]);
+            let wakes =
+                flows.iter().flat_map(|flow| [flow.from_client(ACK), flow.from_server(ACK)]);
             let resets = flows.iter().map(|flow| flow.from_server(RST | ACK));
             if thread == 0 { resets.collect() } else { wakes.collect() }
         });
@@ -102,10 +103,16 @@ fn one_syn_on_many_processors_opens_one_flow() {
     require_kernel!();
     each(Setting::ALL, |setting| {
         let lab = Lab::with_servers(setting, 4);
-        let syn = |n: u16| Packet::tcp(lab.client_at(1 + n % 50, 2_000 + n / 50), lab.listener_address(), SYN);
+        let syn = |n: u16| {
+            Packet::tcp(lab.client_at(1 + n % 50, 2_000 + n / 50), lab.listener_address(), SYN)
+        };
         at_once(&lab, |_| (0..300).map(syn).collect());
         assert_eq!(lab.kernel.half_flows().count(), 300);
-        assert_eq!(lab.kernel.half_replies().unwrap().len(), 300, "claims of losers are given back");
+        assert_eq!(
+            lab.kernel.half_replies().unwrap().len(),
+            300,
+            "claims of losers are given back"
+        );
     });
 }
 
@@ -123,11 +130,8 @@ fn clients_that_race_for_ports_get_one_each() {
                 })
                 .collect()
         });
-        let mut ports: Vec<u16> = lab
-            .kernel
-            .half_flows()
-            .map(|flow| flow.reply.destination_port.to_host())
-            .collect();
+        let mut ports: Vec<u16> =
+            lab.kernel.half_flows().map(|flow| flow.reply.destination_port.to_host()).collect();
         let count = ports.len();
         ports.sort_unstable();
         ports.dedup();

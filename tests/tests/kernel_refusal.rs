@@ -6,7 +6,7 @@ use deston_common::listener::Forwarding;
 use deston_common::outcome::Outcome;
 use deston_common::server::ServerState;
 use deston_tests::kernel::{
-    Connection, Entries, Family, Lab, MILLISECOND, SECOND, Setting, each, rows,
+    Change, Connection, Entries, Family, Lab, MILLISECOND, SECOND, Setting, each, rows,
 };
 use deston_tests::packet::flags::{ACK, RST, SYN, SYN_ACK};
 use deston_tests::packet::{Packet, Quote, v4, v6};
@@ -97,7 +97,7 @@ fn a_flow_is_moved_once() {
 fn without_another_server_a_syn_stays_and_is_counted() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let table: [(&str, fn(&mut Lab)); 5] = [
+        let table: [(&str, Change); 5] = [
             ("the other is down", |lab| lab.state(2, ServerState::Down)),
             ("the other is draining", |lab| lab.state(2, ServerState::Draining)),
             ("the other is full", |lab| lab.server(2, |entry| entry.max_connections = 0)),

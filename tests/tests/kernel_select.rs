@@ -9,18 +9,18 @@ use deston_common::server::{Load, ServerId, ServerState};
 use deston_common::sticky::StickyEntry;
 use deston_common::table::{Index, Table};
 use deston_common::{maglev, sequence};
-use deston_tests::kernel::{Entries, Lab, SECOND, Setting, each, members, rows};
+use deston_tests::kernel::{Change, Entries, Lab, SECOND, Setting, each, members, rows};
 use deston_tests::packet::Packet;
 use deston_tests::packet::flags::SYN;
 use deston_tests::require_kernel;
 
 /// The servers of a client's next flows, from ports of their own.
 fn next(lab: &mut Lab, client: u16, ports: std::ops::Range<u16>) -> Vec<u16> {
-    let mut server = |port| {
+    let server = |port| {
         let syn = Packet::tcp(lab.client_at(client, port), lab.listener_address(), SYN);
         lab.server_of(&syn)
     };
-    ports.map(|port| server(port)).collect()
+    ports.map(server).collect()
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_binding_lives_while_it_is_used() {
 fn a_bound_server_that_takes_nothing_is_left() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let table: [(&str, fn(&mut Lab)); 4] = [
+        let table: [(&str, Change); 4] = [
             ("down", |lab| lab.state(1, ServerState::Down)),
             ("draining", |lab| lab.state(1, ServerState::Draining)),
             ("not to be reached", |lab| lab.server(1, |entry| entry.reachable = 0)),
@@ -279,11 +279,8 @@ fn bindings_are_of_one_client_and_pool() {
     require_kernel!();
     each(Setting::ALL, |setting| {
         let mut lab = sticky(setting, 3);
-        let entry = StickyEntry {
-            last_used_ns: lab.now(),
-            server: ServerId(3),
-            ..StickyEntry::default()
-        };
+        let entry =
+            StickyEntry { last_used_ns: lab.now(), server: ServerId(3), ..StickyEntry::default() };
         lab.kernel.put_sticky(lab.setting.family.client(1).ip(), 0, &entry).unwrap();
         lab.kernel.put_sticky(lab.setting.family.client(2).ip(), 9, &entry).unwrap();
         assert_eq!(next(&mut lab, 1, 2_000..2_001), [3]);
@@ -301,7 +298,11 @@ fn a_binding_to_no_server_is_none() {
             let entry =
                 StickyEntry { last_used_ns, server: ServerId(server), ..StickyEntry::default() };
             lab.kernel.put_sticky(lab.setting.family.client(1).ip(), 0, &entry).unwrap();
-            lab.opens(&Packet::tcp(lab.client_at(1, 3_000 + server % 7), lab.listener_address(), SYN));
+            lab.opens(&Packet::tcp(
+                lab.client_at(1, 3_000 + server % 7),
+                lab.listener_address(),
+                SYN,
+            ));
         }
     });
 }

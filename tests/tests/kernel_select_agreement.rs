@@ -72,9 +72,8 @@ impl Pool {
 
     fn table(&self, members: &[Member]) -> Box<Table> {
         let mut table = Box::new(Table::EMPTY);
-        let hashed = |table: &mut Table, index| {
-            maglev::fill_weighted(table, members, self.seed, index)
-        };
+        let hashed =
+            |table: &mut Table, index| maglev::fill_weighted(table, members, self.seed, index);
         match self.algorithm {
             Algorithm::RoundRobin => sequence::fill(&mut table, members),
             Algorithm::Weighted => sequence::fill_weighted(&mut table, members),
@@ -154,10 +153,8 @@ fn differing(lab: &mut Lab, pool: &Pool, table: &Table) -> (u32, u64) {
     let (mut differing, mut dropped) = (0, 0);
     let listener = lab.listener_address();
     for n in 0..flows_of_each() {
-        let client = client(
-            lab.setting.family,
-            pool.clients.wrapping_add(n.wrapping_mul(2_654_435_761)),
-        );
+        let client =
+            client(lab.setting.family, pool.clients.wrapping_add(n.wrapping_mul(2_654_435_761)));
         let start = pool.start(table, n, client, listener);
         let expected = select::choose(table, start, |id| pool.takes(id));
         let ran = lab.run(&Packet::tcp(client, listener, flags::SYN));
@@ -202,13 +199,21 @@ fn the_kernel_chooses_what_the_host_code_chooses_over_100_000_flows() {
                 Ok(())
             })
             .unwrap();
-        let seen: u64 = lab.borrow_mut().outcomes().iter().map(|(outcome, count)| {
-            assert!(
-                matches!(outcome, Outcome::Forwarded | Outcome::NoServer | Outcome::ServersFull),
-                "{outcome:?}"
-            );
-            count
-        }).sum();
+        let seen: u64 = lab
+            .borrow_mut()
+            .outcomes()
+            .iter()
+            .map(|(outcome, count)| {
+                assert!(
+                    matches!(
+                        outcome,
+                        Outcome::Forwarded | Outcome::NoServer | Outcome::ServersFull
+                    ),
+                    "{outcome:?}"
+                );
+                count
+            })
+            .sum();
         assert_eq!(seen, flows);
         chosen += flows - dropped.get();
     });

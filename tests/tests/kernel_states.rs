@@ -3,7 +3,9 @@
 use deston_common::outcome::Outcome;
 use deston_common::server::{OnDown, ServerState};
 use deston_common::table::Table;
-use deston_tests::kernel::{CLIENT_ISN, Connection, Entries, Lab, Setting, TIMEOUTS, each, rows};
+use deston_tests::kernel::{
+    CLIENT_ISN, Change, Connection, Entries, Lab, Setting, TIMEOUTS, each, rows,
+};
 use deston_tests::packet::Packet;
 use deston_tests::packet::flags::{ACK, FIN_ACK, PSH, RST, SYN, SYN_ACK};
 use deston_tests::require_kernel;
@@ -25,7 +27,7 @@ fn down(setting: Setting, on_down: OnDown) -> (Lab, Connection, Connection) {
 fn servers_that_take_no_new_flows_get_none() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let table: [(&str, fn(&mut Lab)); 4] = [
+        let table: [(&str, Change); 4] = [
             ("down", |lab| lab.state(1, ServerState::Down)),
             ("draining", |lab| lab.state(1, ServerState::Draining)),
             ("not to be reached", |lab| lab.server(1, |entry| entry.reachable = 0)),
@@ -47,7 +49,7 @@ fn servers_that_take_no_new_flows_get_none() {
 fn without_a_server_that_is_up_new_flows_are_dropped() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let table: [(&str, fn(&mut Lab)); 3] = [
+        let table: [(&str, Change); 3] = [
             ("an empty table", |lab| lab.table(&Table::EMPTY)),
             ("all down", |lab| lab.state(1, ServerState::Down)),
             ("all draining", |lab| lab.state(1, ServerState::Draining)),

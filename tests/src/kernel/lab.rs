@@ -6,17 +6,15 @@ use std::net::{IpAddr, SocketAddr};
 use deston::datapath::{Event, Hook, Sizes};
 use deston_common::address::{self, AddressEntry};
 use deston_common::globals::{self, Globals};
-use deston_common::listener::{Forwarding, ListenerEntry};
 use deston_common::hop::Vlan;
+use deston_common::listener::{Forwarding, ListenerEntry};
 use deston_common::net::{Be16, TCP, UDP};
 use deston_common::outcome::Outcome;
 use deston_common::sequence;
 use deston_common::server::{ServerEntry, ServerId, ServerState};
 use deston_common::table::Table;
 
-use super::seed::{
-    SNAT_PORTS, TCP_LISTENER, UDP_LISTENER, listener_entry, members, server_entry,
-};
+use super::seed::{SNAT_PORTS, TCP_LISTENER, UDP_LISTENER, listener_entry, members, server_entry};
 use super::{Loan, SECOND, Setting};
 use crate::packet::Tag;
 
@@ -39,6 +37,9 @@ pub struct Lab {
     addresses: BTreeMap<IpAddr, AddressEntry>,
     servers: BTreeMap<u16, ServerEntry>,
 }
+
+/// What a case does to a lab before its packets.
+pub type Change = fn(&mut Lab);
 
 impl Lab {
     /// With one server.
@@ -140,7 +141,9 @@ impl Lab {
     /// Moves both listeners to a port; 0: any.
     pub fn move_listener(&mut self, port: u16) {
         for protocol in [TCP, UDP] {
-            self.kernel.remove_listener(self.listener.ip(), self.listener.port(), protocol).unwrap();
+            self.kernel
+                .remove_listener(self.listener.ip(), self.listener.port(), protocol)
+                .unwrap();
         }
         self.listener.set_port(port);
         self.put_listeners();

@@ -20,7 +20,7 @@ mod verdict;
 
 pub use self::claims::Entries;
 pub use self::connection::{CLIENT_ISN, Connection, SERVER_ISN};
-pub use self::lab::{Lab, SIZES};
+pub use self::lab::{Change, Lab, SIZES};
 pub use self::loan::Loan;
 pub use self::pinned::Pinned;
 pub use self::recycle::{Table, recycle};

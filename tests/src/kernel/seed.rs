@@ -2,12 +2,12 @@
 
 use deston::datapath::Hook;
 use deston_common::flow;
+use deston_common::hash;
 use deston_common::hop::Hop;
 use deston_common::listener::{FlowTimeouts, ListenerEntry, flags};
 use deston_common::net::{Be16, Mac};
 use deston_common::server::{ServerEntry, ServerId, ServerState};
 use deston_common::table::Member;
-use deston_common::hash;
 
 use super::{Family, SECOND, Setting};
 

@@ -185,7 +185,10 @@ impl Lab {
     #[track_caller]
     pub fn close(&mut self, connection: &Connection) {
         self.forwards(connection, &connection.from_client(flags::FIN_ACK));
-        self.replies(connection, &connection.from_server(flags::FIN_ACK).ack(super::CLIENT_ISN + 2));
+        self.replies(
+            connection,
+            &connection.from_server(flags::FIN_ACK).ack(super::CLIENT_ISN + 2),
+        );
         let last = connection.from_client(flags::ACK);
         let last = last.seq(super::CLIENT_ISN + 2).ack(super::SERVER_ISN + 2);
         self.forwards(connection, &last);

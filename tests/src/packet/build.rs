@@ -144,7 +144,7 @@ impl Tcp {
         let mut bytes = Vec::new();
         bytes.extend(self.seq.to_be_bytes());
         bytes.extend(self.ack.to_be_bytes());
-        bytes.extend([(header_len / 4 << 4) as u8, self.flags]);
+        bytes.extend([(header_len << 2) as u8, self.flags]);
         bytes.extend(self.window.to_be_bytes());
         bytes.extend([0, 0, 0, 0]);
         bytes.extend(&self.options);

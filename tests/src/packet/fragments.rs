@@ -23,7 +23,7 @@ impl Packet {
     pub fn fragment(self, id: u32, offset: u16, more: bool) -> Self {
         assert!(offset.is_multiple_of(8), "fragments start at units of 8 bytes");
         if self.is_v4() {
-            let fragment = offset / 8 | if more { MORE } else { 0 };
+            let fragment = (offset / 8) | if more { MORE } else { 0 };
             return Self { id: id as u16, fragment, ..self };
         }
         let mut extensions = self.extensions.clone();
@@ -85,7 +85,8 @@ pub fn join(frames: &[Vec<u8>]) -> Packet {
         .iter()
         .map(|frame| {
             let packet = Packet::read(frame);
-            let transport = frame[packet.transport_at()..frame.len() - packet.padding.len()].to_vec();
+            let transport =
+                frame[packet.transport_at()..frame.len() - packet.padding.len()].to_vec();
             (packet.as_fragment().expect("a fragment"), packet, transport)
         })
         .collect();

@@ -162,7 +162,11 @@ pub struct Tcp {
 
 impl Packet {
     /// A TCP packet.
-    pub fn tcp(source: impl Into<SocketAddr>, destination: impl Into<SocketAddr>, flags: u8) -> Self {
+    pub fn tcp(
+        source: impl Into<SocketAddr>,
+        destination: impl Into<SocketAddr>,
+        flags: u8,
+    ) -> Self {
         let tcp = Tcp { flags, seq: 1_000, ack: 2_000, window: 0xffff, options: Vec::new() };
         Self::new(source, destination, Transport::Tcp(tcp), b"")
     }
@@ -276,19 +280,15 @@ impl Packet {
     }
 
     fn with_tcp(mut self, change: impl FnOnce(&mut Tcp)) -> Self {
-        match &mut self.transport {
-            Transport::Tcp(tcp) => change(tcp),
-            other => panic!("{other:?} is not TCP"),
-        }
+        let Transport::Tcp(tcp) = &mut self.transport else { panic!("{self:?} is not TCP") };
+        change(tcp);
         self
     }
 
     /// What its TCP header says.
     pub fn tcp_header(&self) -> &Tcp {
-        match &self.transport {
-            Transport::Tcp(tcp) => tcp,
-            other => panic!("{other:?} is not TCP"),
-        }
+        let Transport::Tcp(tcp) = &self.transport else { panic!("{self:?} is not TCP") };
+        tcp
     }
 
     /// TCP: the sequence number after this packet.

@@ -3,8 +3,8 @@
 
 use etherparse::checksum::Sum16BitWords;
 use etherparse::{
-    Icmpv4Slice, Icmpv6Slice, IpHeaders, IpNumber, Ipv4HeaderSlice, NetSlice, SlicedPacket, TcpSlice,
-    TransportSlice, UdpSlice,
+    Icmpv4Slice, Icmpv6Slice, IpHeaders, IpNumber, Ipv4HeaderSlice, NetSlice, SlicedPacket,
+    TcpSlice, TransportSlice, UdpSlice,
 };
 
 use super::{protocol, v4, v6};
@@ -109,11 +109,7 @@ fn verify_icmp_v4(icmp: &Icmpv4Slice<'_>, judge: Judge) -> Result<(), String> {
     }
 }
 
-fn verify_icmp_v6(
-    net: &NetSlice<'_>,
-    icmp: &Icmpv6Slice<'_>,
-    judge: Judge,
-) -> Result<(), String> {
+fn verify_icmp_v6(net: &NetSlice<'_>, icmp: &Icmpv6Slice<'_>, judge: Judge) -> Result<(), String> {
     let ip = net.ipv6_ref().ok_or("ICMPv6 over another family")?.header();
     if !icmp.is_checksum_valid(ip.source(), ip.destination()) {
         return Err("ICMPv6 checksum".to_owned());

@@ -169,7 +169,9 @@ impl Packet {
 /// Whether a first fragment is long enough for its transport header.
 fn holds_header(number: u8, bytes: &[u8]) -> bool {
     match number {
-        protocol::TCP => bytes.get(12).is_some_and(|offset| usize::from(offset >> 4) * 4 <= bytes.len()),
+        protocol::TCP => {
+            bytes.get(12).is_some_and(|offset| usize::from(offset >> 4) * 4 <= bytes.len())
+        }
         protocol::UDP | protocol::ICMP | protocol::ICMPV6 => bytes.len() >= 8,
         _ => true,
     }

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
-use super::{Extension, Packet, Quote, Tag, ether_type, flags, join, kind, oracle, protocol, split};
+use super::{
+    Extension, Packet, Quote, Tag, ether_type, flags, join, kind, oracle, protocol, split,
+};
 
-const V4: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-    IpAddr::V4(Ipv4Addr::new(198, 51, 100, 200)),
-];
+const V4: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V4(Ipv4Addr::new(198, 51, 100, 200))];
 const V6: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 2)),
@@ -118,10 +118,9 @@ fn the_oracle_notices_every_flipped_bit_that_a_checksum_covers() {
 fn the_oracle_looks_into_tunnels_and_quotes() {
     for (inner, outer) in [(V4, V4), (V6, V6), (V4, V6), (V6, V4)] {
         let packet = Packet::udp((inner[0], 1), (inner[1], 2), b"payload");
-        for carrier in [
-            packet.tunnelled(outer[0], outer[1]),
-            packet.unreachable(inner[1], Quote::Whole),
-        ] {
+        for carrier in
+            [packet.tunnelled(outer[0], outer[1]), packet.unreachable(inner[1], Quote::Whole)]
+        {
             let mut frame = carrier.bytes();
             assert_eq!(oracle::verify(&frame), Ok(()));
             // The payload's last byte, with the outer checksum made right again where there is one.
