@@ -12,6 +12,9 @@ use super::{
 };
 use crate::model;
 
+/// Maps that hold one packet while it is looked at: each process has its own.
+const SCRATCH: [&str; 2] = ["CONTEXT4", "CONTEXT6"];
+
 /// A map as the object describes it, with the size that is wanted.
 struct Wanted {
     name: String,
@@ -49,7 +52,7 @@ impl Kernel {
         let is_adopted = !pin::entries(&directory)?.is_empty();
         let loaded = names::pinned(&directory).and_then(|names| {
             let mut loader = loader(&wanted);
-            for map in &wanted {
+            for map in wanted.iter().filter(|map| !SCRATCH.contains(&map.name.as_str())) {
                 loader.map_pin_path(&map.name, directory.join(&map.name));
             }
             Self::from_loader(&mut loader, names)

@@ -18,6 +18,7 @@ mod names;
 mod pin;
 mod pinned;
 mod servers;
+mod sys;
 #[cfg(feature = "testing")]
 mod testing;
 

@@ -4,6 +4,7 @@
 //! no packet meets an empty hook. A link whose program is of another layout keeps it until the new
 //! maps are filled.
 
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use aya::programs::ProgramError;
@@ -16,7 +17,7 @@ use super::attach::{filter, keep_filter};
 use super::error::{AttachError, errno};
 use super::link::{Kind, LinkName};
 use super::pin::{self, PinError};
-use super::{Kernel, KernelError, TC, XDP, tc_mut, xdp_mut};
+use super::{Kernel, KernelError, TC, XDP, sys, tc_mut, xdp_mut};
 
 /// A link whose program is of another layout.
 #[derive(Debug)]
@@ -188,14 +189,20 @@ impl Kernel {
     }
 }
 
-/// Takes away a link that is pinned.
+/// Takes away a link that is pinned. That it is gone, or its interface, is as well.
 pub(super) fn remove_link(name: LinkName, pin: &Path) -> Result<(), PinError> {
-    if name.kind == Kind::Filter && name.is_here() {
-        // A filter that is gone, or its interface, is as well.
-        let interface = nix::net::if_::if_indextoname(name.index).ok();
-        if let Some(link) = interface.and_then(|name| filter(&name.to_string_lossy()).ok()) {
-            drop(link);
+    match name.kind {
+        Kind::Native | Kind::Generic | Kind::Tcx => {
+            if let Ok(link) = sys::open_pin(pin) {
+                sys::detach_link(link.as_fd()).map_err(pin::file(pin))?;
+            }
         }
+        // Where the interface is another namespace's, the filter is out of reach.
+        Kind::Filter if name.is_here() => {
+            let interface = nix::net::if_::if_indextoname(name.index).ok();
+            drop(interface.and_then(|name| filter(&name.to_string_lossy()).ok()));
+        }
+        Kind::Filter => {}
     }
     pin::unpin(pin)
 }
