@@ -10,7 +10,7 @@ use crate::model::OnStop;
 /// What was taken away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// What was detached: how, and from which interface.
+    /// What was detached, such as `xdp of eth0`.
     pub links: Vec<String>,
     /// Maps that were pinned.
     pub maps: usize,
@@ -37,6 +37,10 @@ impl Kernel {
 /// what is attached is detached, and the maps are forgotten with all flows. `None` if there is no
 /// such instance. With `force`, also while a process holds it.
 pub fn remove_instance(name: &str, force: bool) -> Result<Option<Removed>, PinError> {
+    // A name that is none, such as `..`, is not among them.
+    if !pin::instances()?.iter().any(|there| there == name) {
+        return Ok(None);
+    }
     match Instance::existing(name) {
         Ok(None) => Ok(None),
         Ok(Some(instance)) => remove(instance).map(Some),
@@ -53,11 +57,19 @@ pub(super) fn remove(instance: Instance) -> Result<Removed, PinError> {
         for file in pin::entries(&links)? {
             if let Ok(name) = file.parse::<LinkName>() {
                 remove_link(name, &links.join(&file))?;
-                removed.links.push(name.to_string());
+                removed.links.push(described(name));
             }
         }
         removed.maps += pin::entries(&home.join("maps"))?.len();
     }
     instance.remove()?;
     Ok(removed)
+}
+
+fn described(link: LinkName) -> String {
+    let (kind, index) = (link.kind.name(), link.index);
+    match nix::net::if_::if_indextoname(index) {
+        Ok(interface) if link.is_here() => format!("{kind} of {}", interface.to_string_lossy()),
+        _ => format!("{kind} of interface {index}, of another network namespace or gone"),
+    }
 }

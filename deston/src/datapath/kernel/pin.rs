@@ -189,14 +189,23 @@ fn lock(name: &str, directory: &Path) -> Result<Option<Flock<File>>, PinError> {
     Ok(is_same.then_some(locked))
 }
 
-/// Mounts bpffs where nothing is mounted yet. It goes with the mount namespace: one that `ip netns
-/// exec` makes for a command does not keep pins after the command.
+/// Mounts bpffs where nothing is mounted yet.
 fn mount_bpffs() -> Result<(), PinError> {
-    let is_mounted = || statfs(BPFFS).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
-    if is_mounted() {
+    if statfs(BPFFS).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC) {
         return Ok(());
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("bpf"), BPFFS, Some("bpf"), flags, Some("mode=0700"))
-        .map_err(|errno| PinError::Mount(errno.into()))
+        .map_err(|errno| PinError::Mount(errno.into()))?;
+    let namespace = |process| fs::metadata(format!("/proc/{process}/ns/mnt")).map(|it| it.ino());
+    if let (Ok(own), Ok(first)) = (namespace("self"), namespace("1"))
+        && own != first
+    {
+        // `ip netns exec` makes one for its command, and hides the host's file system in it.
+        tracing::warn!(
+            "this process has a mount namespace of its own: what it pins in {BPFFS} goes with it, \
+             and does not outlive it"
+        );
+    }
+    Ok(())
 }
