@@ -228,6 +228,7 @@ fn begin<A>(cx: &mut Context<A>, link: &Link, ip_len: usize, l4: usize, ttl: u8)
     cx.vlan_count = link.vlan_count;
     cx.vlans = link.vlans;
     cx.server.0 = 0;
+    cx.moves = 0;
 }
 
 /// Reads the transport header: ports, and for TCP flags and numbers.
