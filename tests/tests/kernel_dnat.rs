@@ -125,7 +125,8 @@ fn with_a_route() -> Namespace {
     let namespace = Namespace::new("route");
     let (ours, neighbour) = ("02:00:00:00:09:02", "02:00:00:00:09:01");
     let lines = [
-        "ip link add clients address 02:00:00:00:09:02 type dummy",
+        "ip link add clients address 02:00:00:00:09:02 type veth peer name far",
+        "ip link set far up",
         "ip link set clients up",
         "sysctl -qw net.ipv4.ip_forward=1",
         "sysctl -qw net.ipv6.conf.all.forwarding=1",
@@ -134,7 +135,7 @@ fn with_a_route() -> Namespace {
         "ip neighbour add 203.0.113.21 lladdr 02:00:00:00:09:01 dev clients",
         "ip -6 neighbour add 2001:db8:3:1::77 lladdr 02:00:00:00:09:01 dev clients",
     ];
-    assert!(lines[0].contains(ours) && lines[6].contains(neighbour));
+    assert!(lines[0].contains(ours) && lines[7].contains(neighbour));
     for line in lines {
         namespace.run(&line.split(' ').collect::<Vec<_>>());
     }
