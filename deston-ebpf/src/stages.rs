@@ -15,7 +15,7 @@ use crate::parse::{self, Link, Network};
 use crate::verdict::Verdict;
 use crate::{
     complain, conntrack, event, forward, fragment, globals, icmp, quote, reply, reset, role, stats,
-    transmit, tunnel,
+    transmit,
 };
 
 /// Places in STAGES_XDP and STAGES_TC.
@@ -72,10 +72,7 @@ fn plain<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdi
     {
         return transmit::translate_and_send::<F, P>(packet, cx, hop, Outcome::Replied);
     }
-    let Some(server) = conntrack::plain::<F, P>(cx) else { return Verdict::GO_ON };
-    if server.hop.ifindex == 0 || !transmit::fits(packet, cx, &server.hop, tunnel::MOST) {
-        return Verdict::GO_ON;
-    }
+    let Some(server) = conntrack::plain::<F, P>(packet, cx) else { return Verdict::GO_ON };
     transmit::plainly::<F, P>(packet, cx, server)
 }
 
