@@ -8,6 +8,7 @@ mod carrier;
 mod health;
 mod hold;
 mod kernel;
+mod ports;
 mod reconciler;
 mod servers;
 mod summary;
@@ -25,6 +26,7 @@ pub use carrier::{Carrier, NoCarrier};
 pub use health::{Probe, Probes, TcpProbe, Transition};
 pub use hold::{Beside, Held};
 pub use kernel::{KernelDatapath, NotTaken};
+pub use ports::host_ports;
 pub use reconciler::{Failure, Reconciler, Refused};
 pub use servers::{Condition, NoIdentifier, ServerKey};
 pub use summary::{Counts, Summary};
@@ -32,7 +34,7 @@ pub use userspace::UserspaceDatapath;
 
 use crate::config::{self, Report};
 use crate::datapath::{self, Datapath, DatapathError};
-use crate::model::Model;
+use crate::model::{self, Model};
 use crate::proxy::Proxy;
 
 /// What an operator asks of a running Deston.
@@ -83,6 +85,7 @@ impl Control {
         let reconciler = Reconciler::start(model, proxy, datapath)?;
         let mut probes = Probes::new(TcpProbe);
         probes.follow(reconciler.probed());
+        warn(&reconciler);
         let (path, loading) = (path.to_owned(), JoinSet::new());
         Ok(Self { path, reconciler, probes, loading, stale: false })
     }
@@ -138,13 +141,16 @@ impl Control {
             }
         };
         match self.reconciler.reload(model) {
-            Ok(summary) => tracing::info!(
-                listeners = %summary.listeners,
-                pools = %summary.pools,
-                servers = %summary.servers,
-                need_restart = summary.need_restart,
-                "reloaded"
-            ),
+            Ok(summary) => {
+                tracing::info!(
+                    listeners = %summary.listeners,
+                    pools = %summary.pools,
+                    servers = %summary.servers,
+                    need_restart = summary.need_restart,
+                    "reloaded"
+                );
+                warn(&self.reconciler);
+            }
             Err(refused) => {
                 for failure in &refused.failures {
                     tracing::error!("{failure}");
@@ -202,6 +208,17 @@ impl Control {
                 Ending::Forced
             }
         }
+    }
+}
+
+/// Warns of what is valid and yet not as it should be.
+fn warn(reconciler: &Reconciler<Proxy, Datapath>) {
+    let notes = model::notes(reconciler.model(), host_ports().as_ref());
+    let concerns = |note: &model::Note| {
+        note.of_kernel_listener().is_none_or(|name| reconciler.is_in_kernel(name))
+    };
+    for note in notes.iter().filter(|note| note.is_warning() && concerns(note)) {
+        tracing::warn!("{note}");
     }
 }
 

@@ -148,6 +148,11 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         self.listeners.get(name).map(|listener| &listener.live)
     }
 
+    /// Whether the kernel carries the listener of a name.
+    pub fn is_in_kernel(&self, name: &str) -> bool {
+        self.listeners.get(name).is_some_and(|listener| listener.carrier == Carrier::Kernel)
+    }
+
     /// Servers to be probed, with their pool's settings and what is known of them.
     pub fn probed(&self) -> impl Iterator<Item = (ServerKey, Health, Condition)> {
         let probed = self.pools.values().filter(|pool| pool.model.health != Health::Off);
