@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub use carrier::{Carrier, NoCarrier};
-pub use health::{Probe, Probes, TcpProbe, Transition};
+pub use health::{NetworkProbe, Probe, Probes, Target, Transition};
 pub use hold::{Beside, Held};
 pub use kernel::{KernelDatapath, NotTaken};
 pub use ports::host_ports;
@@ -70,7 +70,7 @@ pub enum StartError {
 pub struct Control {
     path: PathBuf,
     reconciler: Reconciler<Proxy, Datapath>,
-    probes: Probes<TcpProbe>,
+    probes: Probes<NetworkProbe>,
     /// Reads the file in a thread of its own, since looking names up may take long; at most one.
     loading: JoinSet<Result<Model, Report>>,
     /// Whether the file may have changed since `loading` began.
@@ -83,7 +83,7 @@ impl Control {
         let proxy = Proxy::start(model.runtime.workers)?;
         let datapath = Datapath::new(model.kernel.clone());
         let reconciler = Reconciler::start(model, proxy, datapath)?;
-        let mut probes = Probes::new(TcpProbe);
+        let mut probes = Probes::new(NetworkProbe);
         probes.follow(reconciler.probed());
         warn(&reconciler);
         let (path, loading) = (path.to_owned(), JoinSet::new());
