@@ -8,6 +8,7 @@ mod carrier;
 mod health;
 mod hold;
 mod kernel;
+mod outliers;
 mod ports;
 mod reconciler;
 mod servers;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
 
 pub use carrier::{Carrier, NoCarrier};
 pub use health::{NetworkProbe, Probe, Probes, Target, Transition};
@@ -36,6 +38,9 @@ use crate::config::{self, Report};
 use crate::datapath::{self, Datapath, DatapathError};
 use crate::model::{self, Model};
 use crate::proxy::Proxy;
+
+/// How often it is looked at whether servers fail: none is ejected much later than it deserves.
+const JUDGE: Duration = Duration::from_secs(1);
 
 /// What an operator asks of a running Deston.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +98,8 @@ impl Control {
     /// Serves until it is told to stop, and then until connections have finished.
     pub async fn run(mut self, mut signals: mpsc::Receiver<Signal>) -> Ending {
         tracing::info!(workers = self.reconciler.model().runtime.workers, "ready");
+        let mut judging = interval(JUDGE);
+        judging.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 signal = signals.recv() => match signal {
@@ -104,6 +111,7 @@ impl Control {
                     Err(error) => tracing::error!(%error, "reading the configuration failed"),
                 },
                 transition = self.probes.next() => self.note(&transition),
+                now = judging.tick() => self.reconciler.judge(now),
             }
         }
         self.stop(signals).await

@@ -138,7 +138,10 @@ impl<'a> Search<'a> {
                 },
             };
             match dial(slot.server().address(), deadline).await {
-                Ok(stream) => return Ok(Found::Fresh(Upstream { stream, slot })),
+                Ok(stream) => {
+                    slot.server().streaks().connected();
+                    return Ok(Found::Fresh(Upstream { stream, slot }));
+                }
                 Err(error) if is_exhaustion(&error) => return Err(Refused::Exhausted(error)),
                 Err(error) => self.failed(slot.server(), error),
             }
@@ -163,6 +166,7 @@ impl<'a> Search<'a> {
 
     fn failed(&mut self, server: &Arc<Server>, error: io::Error) {
         tracing::debug!(server = server.name(), %error, "connecting failed");
+        server.streaks().refused();
         self.timeouts += u32::from(error.kind() == io::ErrorKind::TimedOut);
         self.pass(server);
         self.failure = Some((Arc::clone(server), error));

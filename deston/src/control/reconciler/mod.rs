@@ -6,6 +6,7 @@
 //! when they go (`apply`). Workers see each pool and each listener replaced whole, in one store.
 
 mod apply;
+mod outliers;
 #[cfg(test)]
 mod tests;
 
@@ -171,7 +172,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         if known.condition == condition {
             return false;
         }
-        known.condition = condition;
+        known.set_condition(condition);
         let mut errors = Vec::new();
         if let Some(pool) = self.pools.get(&key.pool) {
             let model = Arc::clone(&pool.model);

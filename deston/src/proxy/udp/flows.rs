@@ -39,7 +39,7 @@ impl Flows {
     pub(super) fn forward(&mut self, origin: Origin, bytes: &[u8]) {
         let now = Instant::now();
         let refused = match self.entries.get(&origin) {
-            Some(entry) if !entry.flow.is_refused() => return entry.flow.send(bytes, now),
+            Some(entry) if !entry.flow.is_lost() => return entry.flow.send(bytes, now),
             Some(entry) => Some(entry.flow.server().id()),
             None => {
                 if let Err(refusal) = self.admit(&origin) {
@@ -49,7 +49,7 @@ impl Flows {
                 None
             }
         };
-        // Where nothing listens, the client's next datagram tries another server.
+        // Where nothing listens any more, the client's next datagram tries another server.
         match self.open(&origin, refused, now) {
             Some(flow) => {
                 flow.send(bytes, now);
