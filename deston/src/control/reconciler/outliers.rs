@@ -1,6 +1,7 @@
 //! Ejecting servers whose connections fail, and bringing them back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use deston_common::server::ServerState;
 use tokio::time::Instant;
@@ -11,6 +12,19 @@ use crate::control::outliers;
 use crate::control::userspace::UserspaceDatapath;
 use crate::model;
 
+/// What has become of a server.
+struct Verdict<'p> {
+    server: &'p model::Server,
+    /// `None`: it is back.
+    ejected: Option<Ejected>,
+}
+
+/// Why a server is ejected, and for how long.
+struct Ejected {
+    failures: u32,
+    length: Duration,
+}
+
 impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
     /// Looks at what connections have met since the last look: servers that fail are ejected, those
     /// whose time is over come back.
@@ -18,30 +32,30 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         let pools: Vec<_> = self.pools.values().map(|pool| Arc::clone(&pool.model)).collect();
         let mut errors = Vec::new();
         for pool in pools {
-            let changed = self.judge_pool(&pool, now);
-            if changed.is_empty() {
+            let verdicts = self.judge_pool(&pool, now);
+            if verdicts.is_empty() {
                 continue;
             }
-            for server in changed {
-                self.tell_server(&pool, server, &mut errors);
+            for verdict in &verdicts {
+                self.tell_server(&pool, verdict.server, &mut errors);
             }
             self.publish(&pool, &mut errors);
+            verdicts.iter().for_each(|verdict| verdict.log(&pool.name));
         }
         for error in errors {
             tracing::error!(%error, "the kernel datapath did not take a change");
         }
     }
 
-    /// The servers of a pool that were ejected or came back.
-    fn judge_pool<'p>(&mut self, pool: &'p model::Pool, now: Instant) -> Vec<&'p model::Server> {
+    /// The servers of a pool that are ejected or back.
+    fn judge_pool<'p>(&mut self, pool: &'p model::Pool, now: Instant) -> Vec<Verdict<'p>> {
         let most = outliers::most(&pool.outlier, pool.servers.len());
-        let mut changed = Vec::new();
+        let mut verdicts = Vec::new();
         let mut ejected = 0;
         for server in &pool.servers {
             let Some(known) = self.servers.configured(&key(pool, server)) else { continue };
             if known.ejection.end(now) {
-                tracing::info!(pool = pool.name, server = server.name, "an ejected server is back");
-                changed.push(server);
+                verdicts.push(Verdict { server, ejected: None });
             }
             ejected += usize::from(known.ejection.is_on());
         }
@@ -58,15 +72,24 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             }
             let length = known.ejection.begin(now, &pool.outlier);
             ejected += 1;
-            changed.push(server);
-            tracing::warn!(
-                pool = pool.name,
-                server = server.name,
+            verdicts.push(Verdict { server, ejected: Some(Ejected { failures, length }) });
+        }
+        verdicts
+    }
+}
+
+impl Verdict<'_> {
+    fn log(&self, pool: &str) {
+        let server = &self.server.name;
+        match &self.ejected {
+            Some(Ejected { failures, length }) => tracing::warn!(
+                pool,
+                server,
                 failures,
                 ?length,
                 "a server is ejected: its connections fail"
-            );
+            ),
+            None => tracing::info!(pool, server, "an ejected server is back"),
         }
-        changed
     }
 }
