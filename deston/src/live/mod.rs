@@ -3,6 +3,7 @@
 //! Everything here is keyed by identity and outlives a reload: a pool keeps its cursor, a server
 //! keeps the count of its open connections. Only `control` replaces what is inside; the proxy reads.
 
+mod bindings;
 mod fate;
 mod listener;
 mod pool;

@@ -66,7 +66,7 @@ async fn connect(
     let mut closing = worker.closing.clone();
     let connected = tokio::select! {
         biased;
-        connected = connect::connect(&serving.pool, &key) => connected,
+        connected = connect::connect(&serving.pool, peer.ip(), &key) => connected,
         () = closing.aborting() => {
             reset(downstream);
             return None;
