@@ -34,7 +34,7 @@ impl Bindings {
     }
 
     /// Takes note that a client has been given a server.
-    pub(super) fn note(&self, client: IpAddr, server: &Server) {
+    pub(super) fn remember(&self, client: IpAddr, server: &Server) {
         let binding = Binding { server: server.id(), used: Instant::now() };
         self.0.with(client.to_canonical(), |_| (Some(binding), ()));
     }

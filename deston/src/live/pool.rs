@@ -89,9 +89,9 @@ impl Pool {
     }
 
     /// Takes note that a client has been given a server.
-    pub fn note(&self, view: &View, client: IpAddr, server: &Server) {
+    pub fn remember(&self, view: &View, client: IpAddr, server: &Server) {
         if view.sticky.is_some() {
-            self.bindings.note(client, server);
+            self.bindings.remember(client, server);
         }
     }
 
@@ -309,11 +309,11 @@ mod tests {
         let view = pool.view();
         let kept = || pool.kept(&view, client).map(|server| server.id());
         assert_eq!(kept(), None);
-        pool.note(&view, client, &view.servers[1]);
+        pool.remember(&view, client, &view.servers[1]);
         for _ in 0..3 {
             tokio::time::advance(Duration::from_secs(9)).await;
             assert_eq!(kept(), Some(ServerId(2)));
-            pool.note(&view, client, &view.servers[1]);
+            pool.remember(&view, client, &view.servers[1]);
         }
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(kept(), None);
@@ -323,7 +323,7 @@ mod tests {
     async fn a_client_does_not_keep_a_server_that_may_not_be_chosen() {
         let (pool, client) = sticky();
         let view = pool.view();
-        pool.note(&view, client, &view.servers[1]);
+        pool.remember(&view, client, &view.servers[1]);
         let servers = vec![Arc::clone(&view.servers[0])];
         pool.publish(View { servers, sticky: view.sticky, ..self::view(sequence::fill) });
         assert!(pool.kept(&pool.view(), client).is_none());

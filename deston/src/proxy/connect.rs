@@ -137,7 +137,7 @@ impl<'a> Search<'a> {
         {
             let slot = match pick {
                 Pick::Taken(taken, server) => {
-                    self.pool.note(&self.view, self.client, &server);
+                    self.pool.remember(&self.view, self.client, &server);
                     return Ok(Found::Taken(taken));
                 }
                 Pick::Claimed(slot) => slot,
@@ -153,7 +153,7 @@ impl<'a> Search<'a> {
             match dial(slot.server().address(), deadline).await {
                 Ok(stream) => {
                     slot.server().streaks().connected();
-                    self.pool.note(&self.view, self.client, slot.server());
+                    self.pool.remember(&self.view, self.client, slot.server());
                     return Ok(Found::Fresh(Upstream { stream, slot }));
                 }
                 Err(error) if is_exhaustion(&error) => return Err(Refused::Exhausted(error)),

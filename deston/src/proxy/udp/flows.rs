@@ -113,7 +113,7 @@ impl Flows {
             let server = Arc::clone(claimed.server());
             match Flow::open(claimed, room, now) {
                 Ok(flow) => {
-                    serving.pool.note(&view, client, flow.server());
+                    serving.pool.remember(&view, client, flow.server());
                     return Some(flow);
                 }
                 Err(error) => {
