@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aya::programs::{TestRun, TestRunOptions};
 
-use super::kernel::{BALANCE, Kernel, KernelError, map, program};
+use super::kernel::{BALANCE, EXPIRE, Kernel, KernelError, map, program};
 
 /// What the kernel would do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,19 @@ impl Kernel {
             .info()
             .map_err(|source| KernelError::Program { name: BALANCE, source })?;
         Ok(info.id())
+    }
+
+    /// The kernel's numbers of all maps that the programs use.
+    pub fn map_ids(&self) -> Result<Vec<u32>, KernelError> {
+        let mut ids = std::collections::BTreeSet::new();
+        for name in [BALANCE, EXPIRE] {
+            let used = program(&self.ebpf, name)?
+                .info()
+                .and_then(|info| info.map_ids())
+                .map_err(|source| KernelError::Program { name, source })?;
+            ids.extend(used.unwrap_or_default());
+        }
+        Ok(ids.into_iter().collect())
     }
 
     /// Runs the balancer on `packet`, `repeat` times on its own output.

@@ -1,8 +1,11 @@
 //! The kernel ring: the checked-in programs, loaded and run on single packets.
 
+mod contents;
+mod loan;
+
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use deston::datapath::{Action, Kernel, Ran};
+use deston::datapath::{Action, Ran};
 use deston_common::flow::FlowEntry;
 use deston_common::listener::{FlowTimeouts, ListenerEntry, ListenerKey};
 use deston_common::net::{Be16, Mac, TCP, UDP};
@@ -12,6 +15,7 @@ use deston_common::table::{Member, Table};
 use deston_common::{hash, sequence};
 
 use crate::packet::Packet;
+pub use loan::Loan;
 
 /// Address clients connect to.
 pub const LISTENER: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 10), 80);
@@ -21,6 +25,9 @@ pub const SNAT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 pub const SOURCE_MAC: [u8; 6] = [2, 0, 0, 0, 1, 0xb];
 /// An interface that exists in every namespace: the loopback.
 pub const IFINDEX: u32 = 1;
+
+/// Flows that a lab has room for.
+pub const FLOWS: u32 = 4_096;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -63,7 +70,7 @@ pub fn test_name() -> String {
 /// A balancer with one listener and one pool, attached to nothing.
 pub struct Lab {
     /// The programs.
-    pub kernel: Kernel,
+    pub kernel: Loan,
     counted: [u64; Outcome::COUNT as usize],
 }
 
@@ -98,7 +105,7 @@ impl Lab {
 
     /// The same with another `max_connections`.
     pub fn with_limit(servers: u16, max_connections: u32) -> Self {
-        let mut kernel = Kernel::load(4_096).expect("the kernel takes the programs");
+        let mut kernel = Loan::new(FLOWS);
         for n in 1..=servers {
             kernel.put_server(ServerId(n), &server_entry(n, max_connections)).unwrap();
         }
