@@ -61,6 +61,11 @@ impl Kernel {
         Ok(ids.into_iter().collect())
     }
 
+    /// The pools that a table was written for, now or earlier.
+    pub fn pools_with_table(&self) -> impl Iterator<Item = u32> + Clone + '_ {
+        self.pools_with_table.iter().copied()
+    }
+
     /// Runs the balancer on `packet`, `repeat` times on its own output.
     pub fn run(&self, packet: &[u8], repeat: u32) -> Result<Ran, KernelError> {
         let mut out = vec![0; packet.len() + 64];

@@ -1,7 +1,8 @@
 //! What maps hold, whichever maps there are: remembered once, and restored by bpf(2).
 //!
-//! Arrays get their values back, tables of keys and arrays of maps become empty, as they are when
-//! loaded. Other kinds (ring buffers, tables of programs or devices) stay as they are.
+//! Arrays get their values back, tables of keys become empty, as they are when loaded, and arrays of
+//! maps lose the maps in the places that the caller names. Other kinds (ring buffers, tables of
+//! programs or devices) stay as they are.
 
 use std::ffi::c_long;
 use std::io::{Error, ErrorKind, Result};
@@ -17,6 +18,19 @@ mod command {
     pub(super) const INFO_BY_FD: u32 = 15;
     pub(super) const LOOKUP_BATCH: u32 = 24;
     pub(super) const UPDATE_BATCH: u32 = 26;
+}
+
+/// Kinds of maps (`enum bpf_map_type`).
+mod kind {
+    pub(super) const HASH: u32 = 1;
+    pub(super) const ARRAY: u32 = 2;
+    pub(super) const PER_CPU_HASH: u32 = 5;
+    pub(super) const PER_CPU_ARRAY: u32 = 6;
+    pub(super) const LRU_HASH: u32 = 9;
+    pub(super) const LRU_PER_CPU_HASH: u32 = 10;
+    pub(super) const LPM_TRIE: u32 = 11;
+    pub(super) const ARRAY_OF_MAPS: u32 = 12;
+    pub(super) const HASH_OF_MAPS: u32 = 13;
 }
 
 /// Programs may not write to the map (`BPF_F_RDONLY_PROG`): its values never change.
@@ -74,7 +88,9 @@ enum Held {
     /// Every value of an array.
     Values(Vec<u8>),
     /// No key.
-    Nothing,
+    NoKey,
+    /// No map in any place; to ask for each of them would be slow.
+    NoMap,
 }
 
 impl Contents {
@@ -88,12 +104,15 @@ impl Contents {
         Self(held.collect())
     }
 
-    /// Makes them hold that again.
-    pub(super) fn restore(&self) {
+    /// Makes them hold that again; `places` of arrays of maps may have one.
+    pub(super) fn restore(&self, places: impl Iterator<Item = u32> + Clone) {
         for (map, held) in &self.0 {
             match held {
                 Held::Values(values) => map.fill(values),
-                Held::Nothing => map.empty(),
+                Held::NoKey => map.empty(),
+                Held::NoMap => {
+                    places.clone().try_for_each(|place| map.delete(&mut place.to_ne_bytes()))
+                }
             }
             .unwrap_or_else(|error| panic!("{map:?} is not restored: {error}"));
         }
@@ -122,24 +141,24 @@ impl Map {
         Ok(Self { fd, info })
     }
 
-    /// `None` for maps that are left alone. The numbers are those of `enum bpf_map_type`.
+    /// `None` for maps that are left alone.
     fn held(&self) -> Result<Option<Held>> {
         Ok(match self.info.kind {
             _ if self.info.flags & READ_ONLY != 0 => None,
-            // Array; for each processor.
-            2 => Some(Held::Values(self.values(self.info.value_size as usize)?)),
-            6 => {
-                let each = self.info.value_size.next_multiple_of(8) as usize;
-                Some(Held::Values(self.values(each * possible_processors()?)?))
-            }
-            // Hash, hash for each processor, both evicting, prefixes, array of maps, hash of maps.
-            1 | 5 | 9 | 10 | 11 | 12 | 13 => Some(Held::Nothing),
+            kind::ARRAY | kind::PER_CPU_ARRAY => Some(Held::Values(self.values()?)),
+            kind::HASH
+            | kind::PER_CPU_HASH
+            | kind::LRU_HASH
+            | kind::LRU_PER_CPU_HASH
+            | kind::LPM_TRIE
+            | kind::HASH_OF_MAPS => Some(Held::NoKey),
+            kind::ARRAY_OF_MAPS => Some(Held::NoMap),
             _ => None,
         })
     }
 
-    fn values(&self, size: usize) -> Result<Vec<u8>> {
-        let mut values = vec![0; size * self.info.max_entries as usize];
+    fn values(&self) -> Result<Vec<u8>> {
+        let mut values = vec![0; self.size_of_value()? * self.info.max_entries as usize];
         self.batch(command::LOOKUP_BATCH, values.as_mut_ptr())?;
         Ok(values)
     }
@@ -193,7 +212,7 @@ impl Map {
         }
     }
 
-    /// Deletes a key; an array of maps names keys that have no map.
+    /// Deletes a key, which may be gone.
     fn delete(&self, key: &mut [u8]) -> Result<()> {
         let mut element =
             Element { map: self.number(), key: address(key.as_mut_ptr()), ..Element::default() };
@@ -201,6 +220,15 @@ impl Map {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Bytes that this process gives or gets for one key.
+    fn size_of_value(&self) -> Result<usize> {
+        let size = self.info.value_size as usize;
+        Ok(match self.info.kind {
+            kind::PER_CPU_ARRAY => size.next_multiple_of(8) * possible_processors()?,
+            _ => size,
+        })
     }
 
     fn number(&self) -> u32 {

@@ -32,7 +32,7 @@ impl Loan {
         };
         let loaded = match idle {
             Some(loaded) => {
-                loaded.contents.restore();
+                loaded.contents.restore(loaded.kernel.pools_with_table());
                 loaded
             }
             None => {

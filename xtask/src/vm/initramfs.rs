@@ -5,7 +5,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::kernels::Kernel;
 use super::modules;
@@ -31,6 +31,8 @@ pub(super) fn pack(
     fs::write(&init, INIT)?;
     fs::set_permissions(&init, Permissions::from_mode(0o755))?;
     let busybox = command::find("busybox").context("busybox is missing")?;
+    let linked = command::output(&mut command::of("ldd", [&busybox]))?.status.success();
+    ensure!(!linked, "`busybox` is not whole without libraries: install busybox-static");
     fs::copy(busybox, root.join("bin/busybox"))?;
     // The harness makes namespaces with it; busybox's own knows too little.
     let ip = command::find("ip").context("ip is missing")?;

@@ -75,9 +75,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
         Ok((running == 0).then_some(()))
     });
-    let complaints: Vec<_> =
-        machines.iter().flat_map(|machine| summarise(machine, &names)).collect();
-    ended?;
+    let mut complaints: Vec<_> =
+        ended.err().map(|error| format!("{error:#}")).into_iter().collect();
+    complaints.extend(machines.iter().flat_map(|machine| summarise(machine, &names)));
     if !complaints.is_empty() {
         bail!("in the virtual machines:\n  {}", complaints.join("\n  "));
     }
@@ -93,7 +93,7 @@ fn summarise(machine: &Machine, names: &[String]) -> Vec<String> {
     let results = Results::read(machine.said());
     let kernel = results.release.as_deref().unwrap_or("no kernel came up");
     let took = machine.took().map_or_else(|| "no end".to_owned(), |took| format!("{took:.1?}"));
-    println!("\nLinux {}: {kernel}: {} in {took}", machine.series(), results.tally());
+    println!("\nLinux {} ({kernel}): {} in {took}", machine.series(), results.tally());
     for line in &results.verified {
         println!("  {line}");
     }
