@@ -12,7 +12,7 @@ use crate::context::{Context, part};
 use crate::family::Family;
 use crate::packet::Packet;
 use crate::verdict::Verdict;
-use crate::{atomic, claim, event, listener, select};
+use crate::{atomic, claim, event, listener, select, transmit, tunnel};
 
 /// A client that was silent for longer than this, nanoseconds, is looked at more closely.
 const SILENCE_NS: u64 = 1_000_000_000;
@@ -62,6 +62,7 @@ pub(crate) fn find<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>
 /// The flow of a client's packet that tells nothing new: most packets by far.
 #[inline(always)]
 pub(crate) fn plain<F: Family, P: Packet>(
+    packet: P,
     cx: &mut Context<F::Address>,
 ) -> Option<&'static ServerEntry> {
     let flow = promoted::<F>(&cx.key)?;
@@ -73,7 +74,9 @@ pub(crate) fn plain<F: Family, P: Packet>(
         || (its & flags::TC != 0) != P::TC
         || cx.now.saturating_sub(seen) > SILENCE_NS
         || cx.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0
-        || is_given_up(server);
+        || is_given_up(server)
+        || server.hop.ifindex == 0
+        || !transmit::fits(packet, cx, &server.hop, tunnel::MOST);
     if special {
         return None;
     }

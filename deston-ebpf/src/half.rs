@@ -144,7 +144,10 @@ pub(crate) fn go_elsewhere<F: Family, P: Packet>(
 ) -> Verdict {
     let before = cx.server;
     if moved::<F, P>(packet, cx, before) {
-        let _ = F::half_replies().remove(&cx.old);
+        // Two servers may be one address.
+        if !cx.old.is(&cx.flow.reply) {
+            let _ = F::half_replies().remove(&cx.old);
+        }
         return Verdict::CARRY;
     }
     cx.server = before;

@@ -4,6 +4,7 @@ use deston_common::address;
 use deston_common::conntrack::{State, tcp};
 use deston_common::flow::{FlowEntry, FlowKey, ReplyEntry, flags};
 use deston_common::hop::Hop;
+use deston_common::listener::flags::OPEN;
 use deston_common::net::{Address, TCP, UDP};
 use deston_common::outcome::Outcome;
 
@@ -233,7 +234,8 @@ pub(crate) fn refused<F: Family>(flow: *mut FlowEntry<F::Address>) -> bool {
         return false;
     }
     let found = listener::lookup::<F>(key.destination, key.destination_port, key.protocol);
-    let Some(listener) = found else { return false };
+    // A listener that takes no new flow gives a flow no other server.
+    let Some(listener) = found.filter(|entry| entry.flags & OPEN != 0) else { return false };
     if !select::has_another(listener.pool, id) {
         return false;
     }

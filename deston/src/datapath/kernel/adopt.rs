@@ -85,7 +85,7 @@ impl Kernel {
             v4: Pairs::take_v4(&mut ebpf)?,
             v6: Pairs::take_v6(&mut ebpf)?,
             shared: Shared::take(&mut ebpf)?,
-            events: maps::take(&mut ebpf, "EVENTS")?,
+            events: Some(maps::take(&mut ebpf, "EVENTS")?),
             names,
             instance: None,
             is_adopted: false,

@@ -27,7 +27,7 @@ mod testing;
 pub use attach::{Attached, Hook};
 pub use detach::{Removed, remove_instance};
 pub use error::{AttachError, KernelError};
-pub use events::Event;
+pub use events::{Event, Events};
 pub use expiry::Swept;
 pub use pin::{PinError, instances};
 #[cfg(feature = "testing")]
@@ -82,7 +82,8 @@ pub struct Kernel {
     v4: Pairs<Ipv4Be>,
     v6: Pairs<Ipv6Be>,
     shared: Shared,
-    events: RingBuf<MapData>,
+    /// Until a reader takes it.
+    events: Option<RingBuf<MapData>>,
     names: Names,
     /// Where maps and links are pinned, if they are.
     instance: Option<Instance>,
