@@ -19,6 +19,7 @@ mod names;
 mod pin;
 mod pinned;
 mod servers;
+mod stages;
 mod sys;
 #[cfg(feature = "testing")]
 mod testing;
@@ -45,6 +46,7 @@ use self::maps::{Pairs, Shared};
 use self::names::Names;
 use self::pin::Instance;
 use self::pinned::Deferred;
+use self::stages::Stages;
 
 /// The programs, built by `cargo xtask ebpf` and checked in, so that users need no BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/deston.bpf.o");
@@ -90,6 +92,7 @@ pub struct Kernel {
     claimed: BTreeSet<LinkName>,
     /// Links to programs of another layout that are replaced by `take_over`.
     deferred: Vec<Deferred>,
+    stages: Stages,
 }
 
 fn xdp<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Xdp, KernelError> {
