@@ -4,17 +4,19 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aya::programs::{SchedClassifier, TcAttachType};
 use deston::datapath::{
-    AttachError, Attached, Hook, Kernel, KernelError, PinError, remove_instance,
+    AttachError, Attached, Hook, Kernel, KernelError, PinError, linked_programs, remove_instance,
 };
 use deston::model::{self, OnStop, XdpMode};
 use deston_common::flow::{FlowEntry, FlowKey};
 use deston_common::net::{Be16, Ipv6Be, TCP};
 use deston_tests::lab::Namespace;
 use deston_tests::require_kernel;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// The name of an instance that nobody else has; dropped, nothing is left of it.
 struct Instance(String);
@@ -119,12 +121,9 @@ impl Lab {
         match hook {
             Hook::Xdp => numbers(&self.near.run(&["ip", "-d", "link", "show", "dev", DEVICE])),
             Hook::Tc => {
-                let tcx = self.near.within(|| {
-                    let ingress = SchedClassifier::query_tcx(DEVICE, TcAttachType::Ingress);
-                    ingress.map(|(_, programs)| programs.iter().map(|it| it.id()).collect())
-                });
-                // Before Linux 6.6 there are filters instead.
-                tcx.unwrap_or_else(|_| self.filters())
+                // Before Linux 6.6 there are filters instead of links.
+                let links = self.near.within(|| linked_programs(DEVICE));
+                links.unwrap_or_else(|_| self.filters())
             }
         }
     }
@@ -205,22 +204,23 @@ fn the_way_is_never_empty_while_processes_come_and_go() {
     let (kernel, tc) = lab.attached(kernel, Hook::Tc);
     let before: u64 = kernel.outcomes().unwrap().iter().sum();
     drop((kernel, xdp, tc));
-    let pings = "500";
     let mut ping = lab.far.command("ping");
-    let mut ping = ping.args(["-q", "-i", "0.002", "-c", pings, NEAR]).spawn().unwrap();
-    let mut processes = 0;
-    while ping.try_wait().unwrap().is_none() {
+    let ping = ping.args(["-q", "-i", "0.002", NEAR]).stdout(Stdio::piped()).spawn().unwrap();
+    for _ in 0..3 {
         let (kernel, _) = lab.attached(lab.start(), Hook::Xdp);
         let (mut kernel, _) = lab.attached(kernel, Hook::Tc);
         kernel.take_over().unwrap();
-        processes += 1;
     }
+    kill(Pid::from_raw(ping.id() as i32), Signal::SIGINT).unwrap();
+    let output = ping.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    let statistics = told.lines().find(|line| line.contains("packets transmitted")).unwrap();
+    let sent: u64 = statistics.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(sent >= 100 && statistics.contains(" 0% packet loss"), "{statistics}");
     let kernel = lab.start();
     let after: u64 = kernel.outcomes().unwrap().iter().sum();
-    assert!(processes >= 3, "{processes} processes");
     // Every packet met both programs.
-    let met = after - before;
-    assert!(met >= 2 * pings.parse::<u64>().unwrap(), "{met} of {pings}, twice");
+    assert!(after - before >= 2 * sent, "{} meetings: {statistics}", after - before);
 }
 
 #[test]
