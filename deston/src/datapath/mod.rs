@@ -17,7 +17,7 @@ pub use balancer::{DatapathError, Report};
 pub use handle::Datapath;
 pub use host::HostError;
 #[cfg(feature = "testing")]
-pub use kernel::{Action, Ran};
+pub use kernel::{Action, Ran, linked_programs};
 pub use kernel::{
     AttachError, Attached, Event, Events, Hook, Kernel, KernelError, PinError, Removed, Sizes,
     Swept, instances, remove_instance,

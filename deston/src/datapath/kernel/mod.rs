@@ -31,7 +31,7 @@ pub use events::{Event, Events};
 pub use expiry::Swept;
 pub use pin::{PinError, instances};
 #[cfg(feature = "testing")]
-pub use testing::{Action, Ran};
+pub use testing::{Action, Ran, linked_programs};
 
 use std::collections::BTreeSet;
 
