@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use deston::live::{self, Serving, View};
 use deston::model::{
-    Algorithm, DatapathChoice, FlowTimeouts, Forwarding, HttpTimeouts, L4, L7, Layer, Listener,
-    PoolTimeouts, Protocol, SnatPorts,
+    Algorithm, DatapathChoice, FlowTimeouts, Forwarding, Guard, HttpTimeouts, L4, L7, Layer,
+    Listener, PoolTimeouts, Protocol, SnatPorts,
 };
 use deston_common::hash::{Seed, siphash13};
 use deston_common::server::ServerId;
@@ -74,6 +74,9 @@ pub fn live_pool_with(
         Algorithm::RoundRobin => sequence::fill(&mut table, &members),
         Algorithm::WeightedRoundRobin => sequence::fill_weighted(&mut table, &members),
         Algorithm::IpHashing => maglev::fill(&mut table, &members, seed),
+        Algorithm::Maglev(_) | Algorithm::LeastConnections | Algorithm::P2c | Algorithm::Random => {
+            panic!("tests do not build {algorithm:?}")
+        }
     }
     .expect("a test's servers make a table");
     let servers = specs
@@ -94,7 +97,10 @@ pub fn l4(protocol: Protocol) -> Layer {
         datapath: DatapathChoice::Userspace,
         forwarding: Forwarding::Nat,
         interfaces: Vec::new(),
+        snat_ips: Vec::new(),
         snat_ports: SnatPorts { min: 10_240, max: 32_767 },
+        icmp_echo: true,
+        one_packet: false,
         flows: FlowTimeouts {
             tcp_syn: Duration::from_secs(20),
             tcp_established: Duration::from_secs(7_200),
@@ -110,6 +116,8 @@ pub fn l4(protocol: Protocol) -> Layer {
 /// A layer 7 listener.
 pub fn l7() -> Layer {
     Layer::L7(L7 {
+        datapath: DatapathChoice::Auto,
+        interfaces: Vec::new(),
         timeouts: HttpTimeouts {
             request_head: Duration::from_secs(10),
             client_idle: Duration::from_secs(60),
@@ -121,7 +129,8 @@ pub fn l7() -> Layer {
 
 /// A listener of that name and address.
 pub fn listener(name: &str, address: SocketAddr, layer: Layer) -> Arc<Listener> {
-    Arc::new(Listener { name: name.to_owned(), address, pool: "test".to_owned(), layer })
+    let (name, pool) = (name.to_owned(), "test".to_owned());
+    Arc::new(Listener { name, address, pool, guard: Guard::default(), layer })
 }
 
 /// A live listener, served by `pool`.

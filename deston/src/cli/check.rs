@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use deston::config;
-use deston::model::{DatapathChoice, Layer, Model};
+use deston::model::{DatapathChoice, Listener, Model};
 
 use super::{INVALID, OK, complain_of, say};
 
@@ -22,11 +22,12 @@ pub(crate) fn check(path: &Path, needs: bool) -> u8 {
 
 /// `root` if an explicit datapath cannot be had without; `auto` makes do.
 fn privileges(model: &Model) -> &'static str {
-    let xdp = |layer: &Layer| match layer {
-        Layer::L4(l4) => l4.datapath == DatapathChoice::Xdp,
-        Layer::L7(_) => false,
+    let kernel = |listener: &Listener| match listener.datapath() {
+        DatapathChoice::Xdp | DatapathChoice::Tc => true,
+        DatapathChoice::Auto => listener.needs_kernel().is_some(),
+        DatapathChoice::Userspace => false,
     };
-    if model.listeners.iter().any(|listener| xdp(&listener.layer)) { "root" } else { "user" }
+    if model.listeners.iter().any(|listener| kernel(listener)) { "root" } else { "user" }
 }
 
 fn summary(model: &Model) -> String {

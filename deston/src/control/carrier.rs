@@ -2,7 +2,7 @@
 
 use super::kernel::KernelDatapath;
 use crate::datapath::{Asked, DatapathError};
-use crate::model::{DatapathChoice, Layer, Listener, Pool, Server};
+use crate::model::{DatapathChoice, KernelOnly, Layer, Listener, Pool, Server};
 
 /// What carries a listener's traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,15 +23,35 @@ impl Carrier {
     }
 }
 
-/// The kernel was asked for by name, or carries the listener already, and cannot go on.
+/// The kernel must carry a listener and cannot.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "listener {listener}: datapath \"xdp\" cannot be had: {source}; write \"auto\" or \"userspace\" \
-     to be served without it (a listener that runs in the kernel moves only by a restart)"
-)]
-pub struct NoCarrier {
-    listener: String,
-    source: Box<DatapathError>,
+pub enum NoCarrier {
+    /// It was asked for by name, or carries the listener already, and cannot go on.
+    #[error(
+        "listener {listener}: datapath \"{asked}\" cannot be had: {source}; write \"auto\" or \
+         \"userspace\" to be served without it (a listener that runs in the kernel moves only by a \
+         restart)"
+    )]
+    Asked {
+        /// The listener.
+        listener: String,
+        /// Its datapath.
+        asked: DatapathChoice,
+        /// Why not.
+        source: Box<DatapathError>,
+    },
+    /// Userspace cannot do what the listener asks.
+    #[error(
+        "listener {listener}: {needs} needs the kernel datapath, which cannot be had: {source}"
+    )]
+    Needed {
+        /// The listener.
+        listener: String,
+        /// What only the kernel can do.
+        needs: KernelOnly,
+        /// Why not.
+        source: Box<DatapathError>,
+    },
 }
 
 /// Decides what carries a listener, and logs why it is not the faster one.
@@ -52,6 +72,10 @@ pub(super) fn choose(
                 Ok(Carrier::Kernel)
             }
             Err(reason) => {
+                if let Some(needs) = listener.needs_kernel() {
+                    let listener = listener.name.clone();
+                    return Err(NoCarrier::Needed { listener, needs, source: reason.into() });
+                }
                 tracing::info!(
                     listener = listener.name,
                     datapath = "userspace",
@@ -61,7 +85,7 @@ pub(super) fn choose(
                 Ok(Carrier::Userspace)
             }
         },
-        DatapathChoice::Xdp => {
+        DatapathChoice::Xdp | DatapathChoice::Tc => {
             insist(listener, &pool.servers, kernel)?;
             Ok(Carrier::Kernel)
         }
@@ -74,7 +98,12 @@ pub(super) fn insist(
     servers: &[Server],
     kernel: &mut impl KernelDatapath,
 ) -> Result<(), NoCarrier> {
-    kernel
-        .carry(listener, servers, Asked::Explicitly)
-        .map_err(|source| NoCarrier { listener: listener.name.clone(), source: source.into() })
+    kernel.carry(listener, servers, Asked::Explicitly).map_err(|source| {
+        let (asked, source) = (listener.datapath(), source.into());
+        let name = listener.name.clone();
+        match listener.needs_kernel() {
+            Some(needs) => NoCarrier::Needed { listener: name, needs, source },
+            None => NoCarrier::Asked { listener: name, asked, source },
+        }
+    })
 }

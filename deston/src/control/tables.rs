@@ -7,12 +7,29 @@ use deston_common::{maglev, sequence};
 
 use crate::model::{Algorithm, Server};
 
+/// Why a pool has no table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoTable {
+    /// Its servers make none.
+    #[error("its servers make no table: {0:?}")]
+    Servers(TableError),
+    /// Its algorithm cannot be carried out.
+    #[error("its algorithm is not available in this version")]
+    NotYet(Algorithm),
+}
+
+impl From<TableError> for NoTable {
+    fn from(error: TableError) -> Self {
+        Self::Servers(error)
+    }
+}
+
 /// The table of `servers`, in the order given.
 pub(super) fn build<'a>(
     algorithm: Algorithm,
     servers: impl Iterator<Item = (ServerId, &'a Server)>,
     seed: Seed,
-) -> Result<Box<Table>, TableError> {
+) -> Result<Box<Table>, NoTable> {
     let members: Vec<Member> = servers
         .map(|(id, server)| Member {
             id,
@@ -25,6 +42,9 @@ pub(super) fn build<'a>(
         Algorithm::RoundRobin => sequence::fill(&mut table, &members)?,
         Algorithm::WeightedRoundRobin => sequence::fill_weighted(&mut table, &members)?,
         Algorithm::IpHashing => maglev::fill(&mut table, &members, seed)?,
+        Algorithm::Maglev(_) | Algorithm::LeastConnections | Algorithm::P2c | Algorithm::Random => {
+            return Err(NoTable::NotYet(algorithm));
+        }
     }
     Ok(table)
 }

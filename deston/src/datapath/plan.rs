@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::host::{Host, HostError, Link, Route};
-use crate::model::{L4, Listener, XdpMode};
+use crate::model::{DatapathChoice, Forwarding, L4, Listener, Ports, XdpMode};
 
 /// The oldest kernel that this build is meant for.
 const OLDEST: (u32, u32) = (6, 1);
@@ -39,6 +39,9 @@ pub enum Reason {
     /// Requests are not balanced in the kernel.
     #[error("only layer 4 is carried by the kernel")]
     NotLayer4,
+    /// A setting that the programs cannot carry out.
+    #[error("{0} is not available in this version")]
+    NotYet(&'static str),
     /// IPv6 comes later.
     #[error("{0} is not an IPv4 address")]
     NotIpv4(IpAddr),
@@ -90,6 +93,7 @@ pub(super) async fn plan(
     mode: XdpMode,
 ) -> Result<Plan, Reason> {
     check_kernel()?;
+    check_settings(listener, l4)?;
     let address = routable(listener.address.ip())?;
     if address.is_unspecified() {
         return Err(Reason::Wildcard);
@@ -118,6 +122,25 @@ pub(super) async fn plan(
     // Last: what no privilege would mend is the better thing to know.
     check_privileges()?;
     Ok(plan)
+}
+
+/// Refuses what the programs cannot carry out.
+fn check_settings(listener: &Listener, l4: &L4) -> Result<(), Reason> {
+    let lacking = match l4.forwarding {
+        Forwarding::Nat => None,
+        Forwarding::Dnat => Some("dnat"),
+        Forwarding::DsrL2 => Some("dsr-l2"),
+        Forwarding::DsrIpip => Some("dsr-ipip"),
+    };
+    let asked = [
+        (l4.datapath == DatapathChoice::Tc, "tc"),
+        (listener.ports() == Ports::Any, "`port = 0`"),
+        (!listener.guard.is_open(), "a guard in the kernel"),
+        (!l4.snat_ips.is_empty(), "`snat_ips`"),
+        (l4.one_packet, "`one_packet`"),
+    ];
+    let first = asked.into_iter().find_map(|(asked, what)| asked.then_some(what));
+    lacking.or(first).map_or(Ok(()), |what| Err(Reason::NotYet(what)))
 }
 
 /// Whether the program can be of use on an interface.

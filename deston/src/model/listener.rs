@@ -1,20 +1,33 @@
 //! Listeners: where clients connect.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+use super::Guard;
 
 /// An address and port that clients connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Unique name, for logs.
     pub name: String,
-    /// Where it listens, resolved.
+    /// Where it listens, resolved. Port 0 is every port of the address; see [`Ports`].
     pub address: SocketAddr,
     /// Name of the pool that serves it.
     pub pool: String,
+    /// Who may connect.
+    pub guard: Guard,
     /// What it speaks.
     pub layer: Layer,
+}
+
+/// The ports of an address that a listener has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// One.
+    One(u16),
+    /// All of its protocol: the address is the listener's alone (kernel datapath only).
+    Any,
 }
 
 impl Listener {
@@ -25,6 +38,60 @@ impl Listener {
             Layer::L7(_) => Protocol::Tcp,
         }
     }
+
+    /// The ports it has.
+    pub fn ports(&self) -> Ports {
+        match self.address.port() {
+            0 => Ports::Any,
+            port => Ports::One(port),
+        }
+    }
+
+    /// The datapath asked for: of a layer 7 listener, where its guard runs.
+    pub fn datapath(&self) -> DatapathChoice {
+        match &self.layer {
+            Layer::L4(l4) => l4.datapath,
+            Layer::L7(l7) => l7.datapath,
+        }
+    }
+
+    /// Interfaces to attach to; empty: those that reach clients and servers.
+    pub fn interfaces(&self) -> &[String] {
+        match &self.layer {
+            Layer::L4(l4) => &l4.interfaces,
+            Layer::L7(l7) => &l7.interfaces,
+        }
+    }
+
+    /// What userspace could not do in the kernel's place, if there is something: such a listener
+    /// is never served from userspace, whatever `datapath` says.
+    pub fn needs_kernel(&self) -> Option<KernelOnly> {
+        let Layer::L4(l4) = &self.layer else { return None };
+        match l4.forwarding {
+            Forwarding::Nat => {}
+            Forwarding::Dnat | Forwarding::DsrL2 | Forwarding::DsrIpip => {
+                return Some(KernelOnly::Forwarding(l4.forwarding));
+            }
+        }
+        if self.ports() == Ports::Any {
+            return Some(KernelOnly::AnyPort);
+        }
+        l4.one_packet.then_some(KernelOnly::OnePacket)
+    }
+}
+
+/// A setting that only the kernel datapath can carry out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KernelOnly {
+    /// Packets reach servers with the client's address.
+    #[error("`forwarding = \"{0}\"`")]
+    Forwarding(Forwarding),
+    /// Every port of an address.
+    #[error("`port = 0`")]
+    AnyPort,
+    /// Every packet balanced on its own.
+    #[error("`one_packet`")]
+    OnePacket,
 }
 
 /// What a listener speaks, with the settings only that layer has.
@@ -57,8 +124,15 @@ pub struct L4 {
     pub forwarding: Forwarding,
     /// Interfaces to attach to; empty: those that reach clients and servers.
     pub interfaces: Vec<String>,
+    /// Source addresses used towards servers by the kernel datapath, at most [`MAX_SNAT_IPS`] and of
+    /// the listener's family; empty: the outgoing interface's.
+    pub snat_ips: Vec<IpAddr>,
     /// Source ports used towards servers by the kernel datapath.
     pub snat_ports: SnatPorts,
+    /// Whether echo requests to the address are answered while the pool has a server that is up.
+    pub icmp_echo: bool,
+    /// UDP: every packet is balanced on its own, and there are no flows (kernel datapath only).
+    pub one_packet: bool,
     /// When flows end.
     pub flows: FlowTimeouts,
     /// Userspace: how long a relayed TCP connection may carry no byte either way; zero: for ever.
@@ -83,6 +157,9 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// Addresses in `snat_ips`.
+pub const MAX_SNAT_IPS: usize = 8;
+
 /// The datapath that the configuration asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatapathChoice {
@@ -90,15 +167,57 @@ pub enum DatapathChoice {
     Auto,
     /// XDP, or an error.
     Xdp,
+    /// TC, or an error.
+    Tc,
     /// The process itself.
     Userspace,
 }
 
-/// How the kernel datapath reaches servers.
+impl fmt::Display for DatapathChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Xdp => "xdp",
+            Self::Tc => "tc",
+            Self::Userspace => "userspace",
+        })
+    }
+}
+
+/// How the kernel datapath reaches servers. All but `Nat` keep the client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarding {
     /// Destination and source are both translated, so servers need no change.
     Nat,
+    /// The destination is translated; servers route their answers back this way.
+    Dnat,
+    /// Only the Ethernet addresses change; servers have the listener's address and answer clients
+    /// themselves.
+    DsrL2,
+    /// The packet is sent within another IP packet; servers unwrap it, have the listener's address
+    /// and answer clients themselves.
+    DsrIpip,
+}
+
+impl Forwarding {
+    /// Whether servers answer clients past Deston, so that it sees no replies.
+    pub fn is_direct_return(self) -> bool {
+        match self {
+            Self::Nat | Self::Dnat => false,
+            Self::DsrL2 | Self::DsrIpip => true,
+        }
+    }
+}
+
+impl fmt::Display for Forwarding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nat => "nat",
+            Self::Dnat => "dnat",
+            Self::DsrL2 => "dsr-l2",
+            Self::DsrIpip => "dsr-ipip",
+        })
+    }
 }
 
 /// An inclusive range of source ports; `min <= max`, `min >= 1`.
@@ -131,6 +250,10 @@ pub struct FlowTimeouts {
 /// Settings of a layer 7 listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct L7 {
+    /// Where the guard runs; requests are balanced in userspace.
+    pub datapath: DatapathChoice,
+    /// Interfaces that the guard is attached to; empty: those that reach clients.
+    pub interfaces: Vec<String>,
     /// Client side deadlines.
     pub timeouts: HttpTimeouts,
 }

@@ -5,15 +5,20 @@
 //! behind this module checks any of it again, and nothing behind it sees the file.
 
 mod diff;
+mod guard;
 mod listener;
 mod pool;
 
 pub use diff::{AtStart, Change, ServerChange, diff, is_same};
+pub use guard::{Guard, Prefixes, RateLimit};
 pub use listener::{
-    DatapathChoice, FlowTimeouts, Forwarding, HttpTimeouts, L4, L7, Layer, Listener, Protocol,
-    SnatPorts,
+    DatapathChoice, FlowTimeouts, Forwarding, HttpTimeouts, KernelOnly, L4, L7, Layer, Listener,
+    MAX_SNAT_IPS, Ports, Protocol, SnatPorts,
 };
-pub use pool::{Algorithm, Health, Pool, PoolTimeouts, Server};
+pub use pool::{
+    Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, Pool, PoolTimeouts, Server,
+    ServerPort, Sticky,
+};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,10 +57,31 @@ pub struct Runtime {
 /// `[kernel]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
+    /// Name of this instance: its maps and links are pinned in a directory of this name. One path
+    /// component of letters, digits, `_` and `-`. Default `default`.
+    pub instance: String,
+    /// Whether maps and links are pinned, so that they outlive the process. Default: yes.
+    pub pin: bool,
+    /// What becomes of the datapath when the process is told to stop.
+    pub on_stop: OnStop,
     /// How XDP programs attach.
     pub xdp_mode: XdpMode,
-    /// Flows the kernel can hold.
+    /// Established flows that the kernel can hold, of each address family.
     pub flows: u32,
+    /// Flows whose handshake is not finished that the kernel can hold, of each address family.
+    /// Default 65,536.
+    pub half_open: u32,
+    /// New flows per second and CPU above which they are shed; 0: never. Default 125,000.
+    pub flood_gate: u32,
+}
+
+/// What becomes of the kernel datapath when the process is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStop {
+    /// Flows may finish, then it is detached.
+    Detach,
+    /// It goes on forwarding until the next start.
+    Keep,
 }
 
 /// How XDP programs attach.

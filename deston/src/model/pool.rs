@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A set of servers with one algorithm.
@@ -18,6 +19,12 @@ pub struct Pool {
     pub timeouts: PoolTimeouts,
     /// Active checks.
     pub health: Health,
+    /// Passive checks.
+    pub outlier: Outlier,
+    /// Whether a client keeps its server, and for how long; `None`: the algorithm alone decides.
+    pub sticky: Option<Sticky>,
+    /// What becomes of the connections of a server that went down.
+    pub on_down: OnDown,
 }
 
 /// How a pool chooses a server.
@@ -27,8 +34,63 @@ pub enum Algorithm {
     RoundRobin,
     /// Each in turn, as often as its weight says.
     WeightedRoundRobin,
-    /// Maglev on the client's address.
+    /// Maglev on the client's address, weights ignored.
     IpHashing,
+    /// Maglev, weighted.
+    Maglev(HashOn),
+    /// The one with the fewest open connections for its weight.
+    LeastConnections,
+    /// The one of two, drawn at random, with fewer open connections for its weight.
+    P2c,
+    /// Drawn at random, weighted.
+    Random,
+}
+
+/// `hash_on`: what Maglev hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HashOn {
+    /// Protocol and both addresses and ports.
+    Flow,
+    /// The client's address.
+    Ip,
+    /// The client's address and port.
+    IpPort,
+}
+
+/// `[pool.sticky]`: a client's address keeps the server it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// How long a client that does not connect is remembered. Default 3 h; never zero.
+    pub ttl: Duration,
+}
+
+/// What becomes of the connections of a server that went down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDown {
+    /// They are reset.
+    Reset,
+    /// They go on for as long as they can. Default where only TCP is served.
+    Drain,
+    /// The next packet is given to another server, which ends TCP connections and moves UDP flows.
+    /// Default for a pool that a UDP listener uses.
+    Rehash,
+}
+
+/// `[pool.outlier]`: connections that fail take a server out, probes aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlier {
+    /// Failures in a row that eject, at least 1. Default 3.
+    pub failures: u32,
+    /// The first ejection; each further one is longer. Default 10 s; never zero.
+    pub eject: Duration,
+    /// Servers that may be ejected at once, in percent of the pool's, 0 to 100. Default 50.
+    pub max_ejected: u8,
+}
+
+impl Default for Outlier {
+    fn default() -> Self {
+        Self { failures: 3, eject: Duration::from_secs(10), max_ejected: 50 }
+    }
 }
 
 /// A server of a pool. Its address is its identity: across a reload a server with the same pool
@@ -37,12 +99,33 @@ pub enum Algorithm {
 pub struct Server {
     /// Name for logs; by default the address.
     pub name: String,
-    /// Address and port, resolved.
+    /// Address and port, resolved. Port 0 is the one that the client asked for; see [`ServerPort`].
     pub address: SocketAddr,
     /// Share of traffic, read by weighted algorithms.
     pub weight: NonZeroU16,
     /// Hard limit of concurrent connections.
     pub max_connections: NonZeroU32,
+    /// Takes no new connections; those it has go on, and it is still probed.
+    pub drain: bool,
+}
+
+/// The port of a server that a client's packets are sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerPort {
+    /// Always this one.
+    One(u16),
+    /// The one that the client asked for; only in pools of listeners on any port.
+    Kept,
+}
+
+impl Server {
+    /// The port that a client's packets are sent to.
+    pub fn port(&self) -> ServerPort {
+        match self.address.port() {
+            0 => ServerPort::Kept,
+            port => ServerPort::One(port),
+        }
+    }
 }
 
 /// `[pool.timeouts]`.
@@ -57,19 +140,48 @@ pub struct PoolTimeouts {
 }
 
 /// `[pool.health]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     /// No checks: every server counts as up.
     Off,
     /// A TCP connection is opened and closed.
-    Tcp {
-        /// Between probes. Default 5 s.
-        interval: Duration,
-        /// One probe. Default 2 s.
-        timeout: Duration,
-        /// Successes in a row that bring a server back, at least 1. Default 2.
-        rise: u32,
-        /// Failures in a row that take a server out, at least 1. Default 3.
-        fall: u32,
-    },
+    Tcp(Checks),
+    /// A request is sent over a connection of its own.
+    Http(HttpCheck, Checks),
+}
+
+impl Health {
+    /// What all kinds of checks have; `None` if there are none.
+    pub fn checks(&self) -> Option<&Checks> {
+        match self {
+            Self::Off => None,
+            Self::Tcp(checks) | Self::Http(_, checks) => Some(checks),
+        }
+    }
+}
+
+/// When servers are probed, and what probes conclude.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// Port that is probed; `None`: the server's.
+    pub port: Option<NonZeroU16>,
+    /// Between probes. Default 5 s.
+    pub interval: Duration,
+    /// One probe. Default 2 s.
+    pub timeout: Duration,
+    /// Successes in a row that bring a server back, at least 1. Default 2.
+    pub rise: u32,
+    /// Failures in a row that take a server out, at least 1. Default 3.
+    pub fall: u32,
+}
+
+/// What an HTTP probe asks and what it takes for an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpCheck {
+    /// Target of the GET request, in origin form. Default `/`.
+    pub path: String,
+    /// `Host` of the request; `None`: the server's address.
+    pub host: Option<String>,
+    /// Statuses of a server that is up, at least one range. Default 200 to 399.
+    pub expect: Vec<RangeInclusive<u16>>,
 }

@@ -10,7 +10,7 @@ use deston_common::table::{Member, Table};
 
 use crate::live::{self, Server, Serving, View};
 use crate::model::{
-    DatapathChoice, FlowTimeouts, Forwarding, L4, Layer, Listener, PoolTimeouts, Protocol,
+    DatapathChoice, FlowTimeouts, Forwarding, Guard, L4, Layer, Listener, PoolTimeouts, Protocol,
     SnatPorts,
 };
 
@@ -46,7 +46,10 @@ pub(super) fn udp_listener(address: SocketAddr, server: SocketAddr) -> Arc<live:
         datapath: DatapathChoice::Userspace,
         forwarding: Forwarding::Nat,
         interfaces: Vec::new(),
+        snat_ips: Vec::new(),
         snat_ports: SnatPorts { min: 1, max: 1 },
+        icmp_echo: true,
+        one_packet: false,
         flows: FlowTimeouts {
             tcp_syn: Duration::ZERO,
             tcp_established: Duration::ZERO,
@@ -57,7 +60,9 @@ pub(super) fn udp_listener(address: SocketAddr, server: SocketAddr) -> Arc<live:
         },
         tunnel_idle: Duration::ZERO,
     });
-    let listener = Arc::new(Listener { name: name.clone(), address, pool: name.clone(), layer });
+    let (called, served_by) = (name.clone(), name.clone());
+    let guard = Guard::default();
+    let listener = Arc::new(Listener { name: called, address, pool: served_by, guard, layer });
     let pool = Arc::new(live::Pool::new(name, view(&[server])));
     Arc::new(live::Listener::new(Serving { listener, pool }))
 }

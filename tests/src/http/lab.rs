@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deston::live;
-use deston::model::{Algorithm, HttpTimeouts, L7, Layer, Listener, PoolTimeouts};
+use deston::model::{Algorithm, DatapathChoice, HttpTimeouts, L7, Layer, Listener, PoolTimeouts};
 use deston::proxy::{Drained, Proxy};
 use deston_common::sequence;
 use deston_common::table::{Member, Table};
@@ -79,7 +79,12 @@ impl Setup {
     }
 
     fn listener(&self) -> Arc<Listener> {
-        listener(NAME, ANY_PORT, Layer::L7(L7 { timeouts: self.timeouts }))
+        let l7 = L7 {
+            datapath: DatapathChoice::Userspace,
+            interfaces: Vec::new(),
+            timeouts: self.timeouts,
+        };
+        listener(NAME, ANY_PORT, Layer::L7(l7))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{errors, valid};
 use crate::model::{
-    Algorithm, DatapathChoice, Health, HttpTimeouts, Layer, Model, PoolTimeouts, Protocol,
+    Algorithm, Checks, DatapathChoice, Health, HttpTimeouts, Layer, Model, PoolTimeouts, Protocol,
     SnatPorts, XdpMode,
 };
 
@@ -29,7 +29,7 @@ fn one_server_table_is_a_whole_configuration() {
     assert_eq!(l4.snat_ports, SnatPorts { min: 10_240, max: 32_767 });
     assert_eq!(l4.tunnel_idle, Duration::from_secs(3_600));
     assert_eq!(l4.flows.tcp_established, Duration::from_secs(7_200));
-    assert_eq!((pool.algorithm, pool.health), (Algorithm::RoundRobin, Health::Off));
+    assert_eq!((pool.algorithm, &pool.health), (Algorithm::RoundRobin, &Health::Off));
     let server = &pool.servers[0];
     assert_eq!(server.address.to_string(), "127.0.0.1:3000");
     assert_eq!(server.name, "127.0.0.1:3000");
@@ -67,13 +67,14 @@ fn deadlines_have_defaults() {
 #[test]
 fn a_pool_with_two_servers_is_probed() {
     let model = valid("[[server]]\nport = 1\n[[server]]\nport = 2");
-    let expected = Health::Tcp {
+    let expected = Checks {
+        port: None,
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(2),
         rise: 2,
         fall: 3,
     };
-    assert_eq!(model.pools[0].health, expected);
+    assert_eq!(model.pools[0].health, Health::Tcp(expected));
 }
 
 #[test]
@@ -83,16 +84,14 @@ fn a_pool_with_udp_listeners_is_probed_only_when_asked() {
     assert_eq!(model.pools[0].health, Health::Off);
     let asked = "[load_balancer]\nprotocol = \"udp\"\n[load_balancer.health]\nkind = \"tcp\"\n";
     let model = valid(&format!("{asked}{servers}"));
-    assert!(matches!(model.pools[0].health, Health::Tcp { .. }));
+    assert!(matches!(model.pools[0].health, Health::Tcp(_)));
 }
 
 #[test]
 fn a_health_table_asks_for_probes_of_a_single_server() {
     let model = valid("[load_balancer.health]\ninterval = \"1s\"\n[[server]]");
-    assert!(matches!(
-        model.pools[0].health,
-        Health::Tcp { interval, .. } if interval == Duration::from_secs(1)
-    ));
+    let checks = model.pools[0].health.checks().unwrap();
+    assert_eq!(checks.interval, Duration::from_secs(1));
 }
 
 #[test]
@@ -147,7 +146,7 @@ fn the_load_balancer_takes_keys_of_listener_and_pool() {
     assert_eq!(l7.timeouts.request_head, Duration::from_secs(1));
     assert_eq!(l7.timeouts.client_idle, Duration::ZERO);
     assert_eq!(pool.timeouts.connect, Duration::from_millis(250));
-    assert!(matches!(pool.health, Health::Tcp { rise: 7, .. }));
+    assert_eq!(pool.health.checks().unwrap().rise, 7);
 }
 
 #[test]

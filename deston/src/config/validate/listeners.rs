@@ -13,8 +13,8 @@ use crate::config::problem::{Problem, Problems, Span};
 use crate::config::resolve::Resolver;
 use crate::config::section::Field;
 use crate::model::{
-    DatapathChoice, FlowTimeouts, Forwarding, HttpTimeouts, L4, L7, Layer, Listener, Protocol,
-    SnatPorts,
+    DatapathChoice, FlowTimeouts, Forwarding, Guard, HttpTimeouts, L4, L7, Layer, Listener,
+    Protocol, SnatPorts,
 };
 
 /// A listener on its way into the model.
@@ -90,8 +90,13 @@ fn draft(
         check_loop(file, address, found, problems);
     }
     let parts = name.zip(address).zip(pool.clone()).zip(layer);
-    let listener =
-        parts.map(|(((name, address), pool), layer)| Listener { name, address, pool, layer });
+    let listener = parts.map(|(((name, address), pool), layer)| Listener {
+        name,
+        address,
+        pool,
+        guard: Guard::default(),
+        layer,
+    });
     Draft { listener, pool: pool.unwrap_or_default(), span }
 }
 
@@ -128,7 +133,10 @@ fn l4(file: &file::Listener, problems: &Problems) -> Option<L4> {
         datapath: file.datapath.or(DatapathChoice::Auto)?,
         forwarding: file.forwarding.or(Forwarding::Nat)?,
         interfaces: file.interfaces.or(Vec::new())?,
+        snat_ips: Vec::new(),
         snat_ports: SnatPorts { min, max },
+        icmp_echo: true,
+        one_packet: false,
         flows: FlowTimeouts {
             tcp_syn: file.flows.tcp_syn.or(Duration::from_secs(20))?,
             tcp_established: file.flows.tcp_established.or(Duration::from_secs(2 * 60 * 60))?,
@@ -143,6 +151,8 @@ fn l4(file: &file::Listener, problems: &Problems) -> Option<L4> {
 
 fn l7(file: &file::Listener) -> Option<L7> {
     Some(L7 {
+        datapath: DatapathChoice::Auto,
+        interfaces: Vec::new(),
         timeouts: HttpTimeouts {
             request_head: file.request_head.or(Duration::from_secs(10))?,
             client_idle: file.client_idle.or(Duration::from_secs(60))?,

@@ -17,7 +17,7 @@ use super::names::Workers;
 use super::problem::{Problem, Problems, Span};
 use super::resolve::Resolver;
 use super::section::Field;
-use crate::model::{Kernel, Model, Runtime, XdpMode};
+use crate::model::{Kernel, Model, OnStop, Runtime, XdpMode};
 
 /// The name of the listener and the pool that `[load_balancer]` stands for.
 const DEFAULT: &str = "default";
@@ -63,8 +63,13 @@ fn runtime(file: &file::Runtime) -> Option<Runtime> {
 
 fn kernel(file: &file::Kernel) -> Option<Kernel> {
     Some(Kernel {
+        instance: DEFAULT.to_owned(),
+        pin: true,
+        on_stop: OnStop::Detach,
         xdp_mode: file.xdp_mode.or(XdpMode::Native)?,
         flows: file.flows.or(limits::DEFAULT_FLOWS)?,
+        half_open: 65_536,
+        flood_gate: 125_000,
     })
 }
 

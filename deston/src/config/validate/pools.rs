@@ -17,7 +17,9 @@ use crate::config::problem::{Problem, Problems, Span};
 use crate::config::resolve::Resolver;
 use crate::config::section::{At, Field};
 use crate::config::value;
-use crate::model::{Algorithm, Health, Layer, Pool, PoolTimeouts, Protocol, Server};
+use crate::model::{
+    Algorithm, Checks, Health, Layer, OnDown, Outlier, Pool, PoolTimeouts, Protocol, Server,
+};
 
 /// All pools of a file.
 pub(super) struct Pools<'f> {
@@ -157,6 +159,7 @@ fn server(
         address,
         weight: NonZeroU16::new(file.weight.or(1)?)?,
         max_connections: NonZeroU32::new(file.max_connections.or(1000)?)?,
+        drain: false,
     };
     Some(ServerDraft { server, span, name_span: file.name.span().or(file.header.clone()) })
 }
@@ -309,6 +312,9 @@ impl Draft<'_> {
             },
             algorithm: file.algorithm.or(Algorithm::RoundRobin)?,
             health: self.health()?,
+            outlier: Outlier::default(),
+            sticky: None,
+            on_down: if self.serves_udp { OnDown::Rehash } else { OnDown::Drain },
             servers: self.servers.into_iter().map(|draft| draft.server).collect(),
             name: self.name,
         })
@@ -319,14 +325,15 @@ impl Draft<'_> {
         // A UDP server need not listen on TCP, so a TCP probe must be asked for.
         let wanted = file.written || (self.servers.len() > 1 && !self.serves_udp);
         let default = if wanted { HealthKind::Tcp } else { HealthKind::Off };
-        let tcp = Health::Tcp {
+        let checks = Checks {
+            port: None,
             interval: file.interval.or(Duration::from_secs(5))?,
             timeout: file.timeout.or(Duration::from_secs(2))?,
             rise: file.rise.or(2)?,
             fall: file.fall.or(3)?,
         };
         Some(match file.kind.or(default)? {
-            HealthKind::Tcp => tcp,
+            HealthKind::Tcp => Health::Tcp(checks),
             HealthKind::Off => Health::Off,
         })
     }

@@ -20,7 +20,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::servers::{Condition, ServerKey};
-use crate::model::Health;
+use crate::model::{Checks, Health};
 
 /// Transitions that may wait for the reconciler; more make probes wait.
 const EVENTS: usize = 256;
@@ -122,7 +122,14 @@ impl<P: Probe> Probes<P> {
         health: Health,
         condition: Condition,
     ) -> Option<Watched> {
-        let Health::Tcp { interval, timeout, rise, fall } = health else { return None };
+        let Checks { interval, timeout, rise, fall, .. } = *match &health {
+            Health::Off => return None,
+            Health::Tcp(checks) => checks,
+            Health::Http(..) => {
+                tracing::error!(%server.address, "HTTP checks are not available in this version");
+                return None;
+            }
+        };
         self.started += 1;
         let number = self.started;
         let streak = Streak { condition, rise, fall, against: 0 };

@@ -53,12 +53,15 @@ fn server(port: u16) -> ServerKey {
     ServerKey { pool: "a".to_owned(), address: SocketAddr::from(([192, 0, 2, 1], port)) }
 }
 
-const HEALTH: Health = Health::Tcp {
+const CHECKS: Checks = Checks {
+    port: None,
     interval: Duration::from_secs(5),
     timeout: Duration::from_secs(2),
     rise: 2,
     fall: 3,
 };
+
+const HEALTH: Health = Health::Tcp(CHECKS);
 
 fn follow(probes: &mut Probes<Network>, ports: &[u16]) {
     probes.follow(ports.iter().map(|&port| (server(port), HEALTH, Condition::Up)));
@@ -139,12 +142,7 @@ async fn other_settings_begin_anew_with_what_is_known() {
     let network = Network::default();
     let mut probes = Probes::new(network.clone());
     let known = |rise| {
-        let health = Health::Tcp {
-            interval: Duration::from_secs(5),
-            timeout: Duration::from_secs(2),
-            rise,
-            fall: 3,
-        };
+        let health = Health::Tcp(Checks { rise, ..CHECKS });
         [(server(1), health, Condition::Down)].into_iter()
     };
     probes.follow(known(100));

@@ -228,7 +228,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             Ok(table) => table,
             Err(error) => {
                 // Validation refuses such pools, and fewer servers make shorter tables.
-                tracing::error!(pool = pool.name, ?error, "the table cannot be built");
+                tracing::error!(pool = pool.name, %error, "the table cannot be built");
                 Box::new(Table::EMPTY)
             }
         };

@@ -155,7 +155,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             pool.model.servers.iter().filter_map(|server| {
                 let key = key(&pool.model, server);
                 let condition = self.servers.get(&key)?.condition;
-                Some((key, pool.model.health, condition))
+                Some((key, pool.model.health.clone(), condition))
             })
         })
     }

@@ -10,7 +10,9 @@ mod tests;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{DatapathChoice, Kernel, Layer, Listener, Model, Pool, Protocol, Runtime, Server};
+use super::{
+    DatapathChoice, Forwarding, Kernel, Layer, Listener, Model, Pool, Protocol, Runtime, Server,
+};
 
 /// One difference between two models.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,14 +129,16 @@ pub fn is_same(one: &Listener, other: &Listener) -> bool {
 struct Identity<'a> {
     name: &'a str,
     address: SocketAddr,
-    carried: Carried<'a>,
+    datapath: DatapathChoice,
+    interfaces: &'a [String],
+    carried: Carried,
 }
 
 /// The part of the identity that only one layer has.
 #[derive(PartialEq, Eq)]
-enum Carried<'a> {
-    /// What is attached where.
-    L4 { protocol: Protocol, datapath: DatapathChoice, interfaces: &'a [String] },
+enum Carried {
+    /// TCP or UDP, and what packets look like to servers.
+    L4 { protocol: Protocol, forwarding: Forwarding },
     /// HTTP.
     L7,
 }
@@ -142,13 +146,15 @@ enum Carried<'a> {
 impl<'a> Identity<'a> {
     fn of(listener: &'a Listener) -> Self {
         let carried = match &listener.layer {
-            Layer::L4(l4) => Carried::L4 {
-                protocol: l4.protocol,
-                datapath: l4.datapath,
-                interfaces: &l4.interfaces,
-            },
+            Layer::L4(l4) => Carried::L4 { protocol: l4.protocol, forwarding: l4.forwarding },
             Layer::L7(_) => Carried::L7,
         };
-        Self { name: &listener.name, address: listener.address, carried }
+        Self {
+            name: &listener.name,
+            address: listener.address,
+            datapath: listener.datapath(),
+            interfaces: listener.interfaces(),
+            carried,
+        }
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config;
-use crate::model::{Algorithm, Health, PoolTimeouts, XdpMode};
+use crate::model::{Algorithm, Guard, Health, OnDown, Outlier, PoolTimeouts};
 
 fn model(text: &str) -> Model {
     config::parse("config.toml", text).unwrap()
@@ -56,8 +56,10 @@ fn a_listener_is_another_one_when_its_address_layer_protocol_or_datapath_is() {
         "interfaces = [\"eth0\"]",
     ] {
         let new = format!("{base}{key}\n[[server]]");
-        let expected = ["+listener default", "-listener default"];
-        assert_eq!(changes(&format!("{base}[[server]]"), &new), expected, "{key}");
+        let mut changes = changes(&format!("{base}[[server]]"), &new);
+        // The defaults of a pool depend on who uses it.
+        changes.retain(|change| change.contains("listener"));
+        assert_eq!(changes, ["+listener default", "-listener default"], "{key}");
     }
 }
 
@@ -177,6 +179,7 @@ fn any_pool() -> impl Strategy<Value = (String, (Algorithm, u64, Vec<Server>))> 
                     address: SocketAddr::from(([192, 0, 2, 1], port)),
                     weight: NonZeroU16::new(weight).unwrap(),
                     max_connections: NonZeroU32::new(limit).unwrap(),
+                    drain: false,
                 });
             }
         }
@@ -200,6 +203,7 @@ fn any_model() -> impl Strategy<Value = Model> {
                     name,
                     address: SocketAddr::from(([192, 0, 2, 9], port)),
                     pool,
+                    guard: Guard::default(),
                     layer: if l4 { layer4.clone() } else { template.listeners[0].layer.clone() },
                 })
             });
@@ -213,13 +217,16 @@ fn any_model() -> impl Strategy<Value = Model> {
                         ..template.pools[0].timeouts
                     },
                     health: Health::Off,
+                    outlier: Outlier::default(),
+                    sticky: None,
+                    on_down: OnDown::Drain,
                 })
             });
             Model {
                 listeners: listeners.collect(),
                 pools: pools.collect(),
                 runtime: Runtime { workers, drain_timeout: Duration::from_secs(drain), hash_seed },
-                kernel: Kernel { xdp_mode: XdpMode::Native, flows: workers as u32 },
+                kernel: Kernel { flows: workers as u32, ..template.kernel },
             }
         },
     )
