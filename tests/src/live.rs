@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use deston::live::{self, Serving, View};
 use deston::model::{
-    Algorithm, DatapathChoice, FlowTimeouts, Forwarding, Guard, HttpTimeouts, L4, L7, Layer,
-    Listener, PoolTimeouts, Protocol, SnatPorts,
+    Algorithm, DatapathChoice, FlowTimeouts, Forwarding, Guard, HashOn, HttpTimeouts, L4, L7,
+    Layer, Listener, PoolTimeouts, Protocol, SnatPorts,
 };
 use deston_common::hash::{Seed, siphash13};
+use deston_common::limits::MAX_SAMPLES;
 use deston_common::server::ServerId;
-use deston_common::table::{Member, Table};
+use deston_common::table::{Index, Member, Table};
 use deston_common::{maglev, sequence};
 
 /// Deadlines long enough to play no part.
@@ -74,8 +75,17 @@ pub fn live_pool_with(
         Algorithm::RoundRobin => sequence::fill(&mut table, &members),
         Algorithm::WeightedRoundRobin => sequence::fill_weighted(&mut table, &members),
         Algorithm::IpHashing => maglev::fill(&mut table, &members, seed),
-        Algorithm::Maglev(_) | Algorithm::LeastConnections | Algorithm::P2c | Algorithm::Random => {
-            panic!("tests do not build {algorithm:?}")
+        Algorithm::LeastConnections => sequence::fill_least(&mut table, &members, MAX_SAMPLES),
+        Algorithm::Random => sequence::fill_random(&mut table, &members),
+        Algorithm::P2c => sequence::fill_least(&mut table, &members, 2),
+        Algorithm::Maglev(HashOn::Flow) => {
+            maglev::fill_weighted(&mut table, &members, seed, Index::Flow)
+        }
+        Algorithm::Maglev(HashOn::Ip) => {
+            maglev::fill_weighted(&mut table, &members, seed, Index::Client)
+        }
+        Algorithm::Maglev(HashOn::IpPort) => {
+            maglev::fill_weighted(&mut table, &members, seed, Index::ClientPort)
         }
     }
     .expect("a test's servers make a table");
@@ -84,7 +94,10 @@ pub fn live_pool_with(
         .zip(0..)
         .map(|(&(id, spec), place)| {
             let name = format!("{place}");
-            Arc::new(live::Server::new(id, name, spec.address, spec.max_connections.get()))
+            let limit = spec.max_connections.get();
+            let server = live::Server::new(id, name, spec.address, limit);
+            server.set_weight(spec.weight);
+            Arc::new(server)
         })
         .collect();
     Arc::new(live::Pool::new("test".to_owned(), View { table, servers, timeouts }))

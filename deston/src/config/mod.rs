@@ -1,7 +1,7 @@
 //! Reading `config.toml`: from the text that a user wrote to a valid [`Model`].
 //!
-//! Three steps, each in its own files. `section` and `value` read keys of a TOML table into typed
-//! values that remember where they stand; `file` names every table and key there is; `validate`
+//! Three steps, each in its own files. `section` and `value`, with `network`, `rate` and `web`, read
+//! keys of a TOML table into typed values that remember where they stand; `file` names every table and key there is; `validate`
 //! fills in defaults, looks up names and builds the model. Every step adds what is wrong to
 //! `Problems` and goes on, so that a user sees all errors at once.
 //!
@@ -10,12 +10,15 @@
 
 mod file;
 mod names;
+mod network;
 mod problem;
+mod rate;
 mod report;
 mod resolve;
 mod section;
 mod validate;
 mod value;
+mod web;
 
 #[cfg(test)]
 mod tests;

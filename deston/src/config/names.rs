@@ -1,7 +1,9 @@
 //! Values that have names, and every way to write them.
 
-use super::value::Names;
-use crate::model::{Algorithm, DatapathChoice, Forwarding, Protocol, XdpMode};
+use toml::de::DeValue;
+
+use super::value::{self, Fault, Names};
+use crate::model::{DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Protocol, XdpMode};
 
 /// `layer`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,11 +12,36 @@ pub(super) enum LayerName {
     L7,
 }
 
+/// `algorithm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AlgorithmName {
+    RoundRobin,
+    WeightedRoundRobin,
+    IpHashing,
+    Maglev,
+    LeastConnections,
+    P2c,
+    Random,
+}
+
 /// `kind` of `[pool.health]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HealthKind {
     Tcp,
+    Http,
     Off,
+}
+
+/// `of` of `[listener.rate_limit]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limited {
+    Connections,
+}
+
+/// `by` of `[pool.sticky]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StickyBy {
+    Ip,
 }
 
 /// `workers`.
@@ -31,15 +58,19 @@ pub(super) const LAYERS: Names<LayerName> = Names {
     later: &[],
 };
 
-pub(super) const ALGORITHMS: Names<Algorithm> = Names {
+pub(super) const ALGORITHMS: Names<AlgorithmName> = Names {
     what: "algorithm",
     known: &[
-        ("round_robin", Algorithm::RoundRobin),
-        ("weighted_round_robin", Algorithm::WeightedRoundRobin),
-        ("ip_hashing", Algorithm::IpHashing),
+        ("round_robin", AlgorithmName::RoundRobin),
+        ("weighted_round_robin", AlgorithmName::WeightedRoundRobin),
+        ("ip_hashing", AlgorithmName::IpHashing),
+        ("maglev", AlgorithmName::Maglev),
+        ("least_connections", AlgorithmName::LeastConnections),
+        ("p2c", AlgorithmName::P2c),
+        ("random", AlgorithmName::Random),
     ],
     also: &[],
-    later: &["maglev", "least_connections", "p2c", "peak_ewma", "random"],
+    later: &["peak_ewma"],
 };
 
 pub(super) const PROTOCOLS: Names<Protocol> = Names {
@@ -54,24 +85,30 @@ pub(super) const DATAPATHS: Names<DatapathChoice> = Names {
     known: &[
         ("auto", DatapathChoice::Auto),
         ("xdp", DatapathChoice::Xdp),
+        ("tc", DatapathChoice::Tc),
         ("userspace", DatapathChoice::Userspace),
     ],
     also: &[],
-    later: &["tc"],
+    later: &[],
 };
 
 pub(super) const FORWARDINGS: Names<Forwarding> = Names {
     what: "forwarding",
-    known: &[("nat", Forwarding::Nat)],
+    known: &[
+        ("nat", Forwarding::Nat),
+        ("dnat", Forwarding::Dnat),
+        ("dsr-l2", Forwarding::DsrL2),
+        ("dsr-ipip", Forwarding::DsrIpip),
+    ],
     also: &[],
-    later: &["dnat", "dsr-l2", "dsr-ipip"],
+    later: &[],
 };
 
 pub(super) const HEALTH_KINDS: Names<HealthKind> = Names {
     what: "kind of health check",
-    known: &[("tcp", HealthKind::Tcp), ("off", HealthKind::Off)],
+    known: &[("tcp", HealthKind::Tcp), ("http", HealthKind::Http), ("off", HealthKind::Off)],
     also: &[],
-    later: &["http", "grpc", "udp"],
+    later: &["grpc", "udp"],
 };
 
 pub(super) const XDP_MODES: Names<XdpMode> = Names {
@@ -80,3 +117,64 @@ pub(super) const XDP_MODES: Names<XdpMode> = Names {
     also: &[],
     later: &[],
 };
+
+pub(super) const ON_STOP: Names<OnStop> = Names {
+    what: "way to stop",
+    known: &[("detach", OnStop::Detach), ("keep", OnStop::Keep)],
+    also: &[],
+    later: &[],
+};
+
+pub(super) const ON_DOWN: Names<OnDown> = Names {
+    what: "treatment of connections",
+    known: &[("reset", OnDown::Reset), ("drain", OnDown::Drain), ("rehash", OnDown::Rehash)],
+    also: &[],
+    later: &[],
+};
+
+pub(super) const LIMITED: Names<Limited> = Names {
+    what: "kind of rate limit",
+    known: &[("connections", Limited::Connections)],
+    also: &[],
+    later: &["requests"],
+};
+
+pub(super) const STICKY_BY: Names<StickyBy> = Names {
+    what: "kind of stickiness",
+    known: &[("ip", StickyBy::Ip)],
+    also: &[],
+    later: &["cookie"],
+};
+
+const HASH_ON: Names<HashOn> = Names {
+    what: "thing to hash",
+    known: &[("flow", HashOn::Flow), ("ip", HashOn::Ip), ("ip+port", HashOn::IpPort)],
+    also: &[],
+    later: &["path"],
+};
+
+const LIMIT_KEYS: Names<()> =
+    Names { what: "key of a rate limit", known: &[("ip", ())], also: &[], later: &[] };
+
+/// `hash_on`.
+pub(super) fn hash_on(key: &str, value: &DeValue<'_>) -> Result<HashOn, Fault> {
+    refuse_part_of_a_request(key, value, &["header", "cookie", "query"])?;
+    value::one_of(&HASH_ON)(key, value)
+}
+
+/// `key` of `[listener.rate_limit]`: nothing but the client's address is known yet.
+pub(super) fn limit_key(key: &str, value: &DeValue<'_>) -> Result<(), Fault> {
+    refuse_part_of_a_request(key, value, &["header", "cookie"])?;
+    value::one_of(&LIMIT_KEYS)(key, value)
+}
+
+/// Tells what a later version will know, such as `header:X-User`, from typos.
+fn refuse_part_of_a_request(key: &str, value: &DeValue<'_>, kinds: &[&str]) -> Result<(), Fault> {
+    let kind = value.as_str().and_then(|text| text.split_once(':')).map(|(kind, _)| kind);
+    match kind.filter(|kind| kinds.contains(&value::folded(kind).as_str())) {
+        Some(kind) => {
+            Err(Fault::new(format!("`{key} = \"{kind}:..\"` is not available in this version")))
+        }
+        None => Ok(()),
+    }
+}

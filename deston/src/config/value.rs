@@ -12,24 +12,32 @@ use toml::de::DeValue;
 use super::names::Workers;
 use super::problem::{Problem, Span};
 
-/// A problem that does not know its place yet.
+/// A problem that may not know its place yet.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
     message: String,
     help: Option<String>,
+    /// Its place within the value, if it is a part that is wrong.
+    within: Option<Span>,
 }
 
 impl Fault {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None }
+        Self { message: message.into(), help: None, within: None }
     }
 
     pub(super) fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 
+    /// The part of the value that is wrong.
+    pub(super) fn within(self, span: Span) -> Self {
+        Self { within: Some(span), ..self }
+    }
+
+    /// The problem, of a value at `span`.
     pub(super) fn at(self, span: Span) -> Problem {
-        let problem = Problem::at(span, self.message);
+        let problem = Problem::at(self.within.unwrap_or(span), self.message);
         match self.help {
             Some(help) => problem.help(help),
             None => problem,
@@ -84,24 +92,35 @@ pub(super) fn name(key: &str, value: &DeValue<'_>) -> Result<String, Fault> {
     Ok(name)
 }
 
-/// Names of network interfaces.
-pub(super) fn interfaces(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, Fault> {
-    let fault = |value| must_be(key, "a list of interfaces such as [\"eth0\"]", value);
-    let items = value.as_array().ok_or_else(|| fault(value))?;
-    let mut names: Vec<String> = Vec::new();
-    for item in items {
-        let name = item.get_ref().as_str().ok_or_else(|| fault(item.get_ref()))?;
-        // IFNAMSIZ is 16 with the closing zero; the kernel refuses `/` and white space.
-        let valid = (1..16).contains(&name.len()) && !name.contains(['/', ' ', '\t', '\n']);
-        if !valid {
-            return Err(Fault::new(format!("`{key}` has {name:?}, which cannot be an interface")));
-        }
-        if names.iter().any(|other| other == name) {
-            return Err(Fault::new(format!("`{key}` names {name:?} twice")));
-        }
-        names.push(name.to_owned());
+/// The name of an instance, which becomes a directory's.
+pub(super) fn instance(key: &str, value: &DeValue<'_>) -> Result<String, Fault> {
+    let name = text(key, value)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if !(1..=64).contains(&name.len()) || !name.chars().all(fits) {
+        let what = "1 to 64 letters, digits, `_` and `-`";
+        return Err(Fault::new(format!("`{key}` must be {what}, not {name:?}")));
     }
-    Ok(names)
+    Ok(name)
+}
+
+/// Yes or no.
+pub(super) fn flag(key: &str, value: &DeValue<'_>) -> Result<bool, Fault> {
+    value.as_bool().ok_or_else(|| must_be(key, "`true` or `false`", value))
+}
+
+/// A share from 0 to 1, in percent.
+pub(super) fn share(key: &str, value: &DeValue<'_>) -> Result<u8, Fault> {
+    let what = "a share from 0.0 to 1.0";
+    let text = match (value.as_float(), value.as_integer()) {
+        (Some(float), _) => float.as_str(),
+        (None, Some(integer)) => integer.as_str(),
+        (None, None) => return Err(must_be(key, what, value)),
+    };
+    text.parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share))
+        .map(|share: f64| (share * 100.0).round() as u8)
+        .ok_or_else(|| Fault::new(format!("`{key}` must be {what}, not {text}")))
 }
 
 /// Worker threads.
@@ -192,17 +211,6 @@ fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(milliseconds)?))
 }
 
-/// A range of ports such as `"10240-32767"`.
-pub(super) fn ports(key: &str, value: &DeValue<'_>) -> Result<(u16, u16), Fault> {
-    let what = "a range of ports such as \"10240-32767\"";
-    let text = value.as_str().ok_or_else(|| must_be(key, what, value))?;
-    let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
-    text.split_once('-')
-        .and_then(|(min, max)| Some((port(min)?, port(max)?)))
-        .filter(|(min, max)| min <= max)
-        .ok_or_else(|| Fault::new(format!("`{key}` must be {what}, not {text:?}")))
-}
-
 /// `a`, `b` or `c`; the last word is the caller's.
 pub(super) fn list(names: &[&str], last_word: &str) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
@@ -224,7 +232,7 @@ pub(super) fn nearest<'n>(written: &str, known: impl Iterator<Item = &'n str>) -
 }
 
 /// A name without what users vary.
-fn folded(name: &str) -> String {
+pub(super) fn folded(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect()
 }
 

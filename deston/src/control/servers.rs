@@ -44,6 +44,8 @@ pub(super) struct Known {
     pub(super) live: Arc<live::Server>,
     pub(super) condition: Condition,
     presence: Presence,
+    /// `drain` of the configuration.
+    drain: bool,
 }
 
 /// Whether the configuration has a server.
@@ -69,9 +71,15 @@ impl Known {
     pub(super) fn state(&self) -> ServerState {
         match (self.presence, self.condition) {
             (Presence::Removed, _) => ServerState::Draining,
-            (Presence::Configured, Condition::Up) => ServerState::Active,
             (Presence::Configured, Condition::Down) => ServerState::Down,
+            (Presence::Configured, Condition::Up) if self.drain => ServerState::Draining,
+            (Presence::Configured, Condition::Up) => ServerState::Active,
         }
+    }
+
+    /// Whether a table may name it.
+    pub(super) fn is_eligible(&self) -> bool {
+        self.state() == ServerState::Active
     }
 }
 
@@ -117,7 +125,8 @@ impl Servers {
                     Presence::Removed => Condition::Up,
                 };
                 known.live.set_limit(limit);
-                Known { condition, presence: Presence::Configured, ..known }
+                let presence = Presence::Configured;
+                Known { condition, presence, drain: server.drain, ..known }
             }
             None => {
                 let id = self.free_identifier().ok_or(NoIdentifier { wanted: 1, free: 0 })?;
@@ -126,9 +135,11 @@ impl Servers {
                     live: Arc::new(live::Server::new(id, name, server.address, limit)),
                     condition: Condition::Up,
                     presence: Presence::Configured,
+                    drain: server.drain,
                 }
             }
         };
+        known.live.set_weight(server.weight);
         Ok(self.known.entry(key).or_insert(known))
     }
 

@@ -1,35 +1,22 @@
 //! Building a pool's table: which algorithm fills it, and which servers are in it.
 
 use deston_common::hash::{self, Seed};
+use deston_common::limits::MAX_SAMPLES;
 use deston_common::server::ServerId;
-use deston_common::table::{Member, Table, TableError};
+use deston_common::table::{Index, Member, Table, TableError};
 use deston_common::{maglev, sequence};
 
-use crate::model::{Algorithm, Server};
+use crate::model::{Algorithm, HashOn, Server};
 
-/// Why a pool has no table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoTable {
-    /// Its servers make none.
-    #[error("its servers make no table: {0:?}")]
-    Servers(TableError),
-    /// Its algorithm cannot be carried out.
-    #[error("its algorithm is not available in this version")]
-    NotYet(Algorithm),
-}
-
-impl From<TableError> for NoTable {
-    fn from(error: TableError) -> Self {
-        Self::Servers(error)
-    }
-}
+/// Servers that `p2c` compares.
+const CHOICES: u32 = 2;
 
 /// The table of `servers`, in the order given.
 pub(super) fn build<'a>(
     algorithm: Algorithm,
     servers: impl Iterator<Item = (ServerId, &'a Server)>,
     seed: Seed,
-) -> Result<Box<Table>, NoTable> {
+) -> Result<Box<Table>, TableError> {
     let members: Vec<Member> = servers
         .map(|(id, server)| Member {
             id,
@@ -42,9 +29,19 @@ pub(super) fn build<'a>(
         Algorithm::RoundRobin => sequence::fill(&mut table, &members)?,
         Algorithm::WeightedRoundRobin => sequence::fill_weighted(&mut table, &members)?,
         Algorithm::IpHashing => maglev::fill(&mut table, &members, seed)?,
-        Algorithm::Maglev(_) | Algorithm::LeastConnections | Algorithm::P2c | Algorithm::Random => {
-            return Err(NoTable::NotYet(algorithm));
+        Algorithm::Maglev(hash_on) => {
+            let index = match hash_on {
+                HashOn::Flow => Index::Flow,
+                HashOn::Ip => Index::Client,
+                HashOn::IpPort => Index::ClientPort,
+            };
+            maglev::fill_weighted(&mut table, &members, seed, index)?;
         }
+        Algorithm::LeastConnections => {
+            sequence::fill_least(&mut table, &members, MAX_SAMPLES)?;
+        }
+        Algorithm::P2c => sequence::fill_least(&mut table, &members, CHOICES)?,
+        Algorithm::Random => sequence::fill_random(&mut table, &members)?,
     }
     Ok(table)
 }

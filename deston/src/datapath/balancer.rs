@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use deston_common::conntrack::State;
@@ -21,7 +21,7 @@ use deston_common::table::Table;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::host::{Host, HostError};
-use super::kernel::{AttachError, Attached, Kernel, KernelError};
+use super::kernel::{AttachError, Attached, Kernel, KernelError, Sizes};
 use super::plan::{self, Asked, Plan, Reason};
 use super::refusals::Refusals;
 use crate::model::{self, L4, Layer, Listener, Protocol};
@@ -216,7 +216,12 @@ impl Balancer {
             timeouts: timeouts(&l4.flows),
             ..ListenerEntry::default()
         };
-        self.kernel()?.put_listener(&key, &entry)?;
+        self.kernel()?.put_listener(
+            listener.address.ip(),
+            listener.address.port(),
+            key.protocol,
+            &entry,
+        )?;
         let known = self.listeners.iter().find(|open| open.key == key);
         let planned = self.planned.iter().rev().find(|(planned, _)| *planned == key);
         let (names, interfaces) = match (planned, known) {
@@ -245,7 +250,7 @@ impl Balancer {
     pub(super) fn open_tcp_flows(&self) -> Result<u64, DatapathError> {
         let Some(kernel) = &self.kernel else { return Ok(0) };
         let is_open =
-            |flow: &FlowEntry| flow.key.protocol == TCP && flow.state & State::RELEASED == 0;
+            |flow: &FlowEntry<_>| flow.key.protocol == TCP && flow.state & State::RELEASED == 0;
         Ok(kernel.flows().filter(is_open).count() as u64)
     }
 
@@ -273,7 +278,8 @@ impl Balancer {
 
     pub(super) fn kernel(&mut self) -> Result<&mut Kernel, DatapathError> {
         if self.kernel.is_none() {
-            self.kernel = Some(Kernel::load(self.settings.flows)?);
+            self.kernel =
+                Some(Kernel::load(Sizes { flows: self.settings.flows, ..Sizes::default() })?);
         }
         self.kernel.as_mut().ok_or(DatapathError::Gone)
     }
@@ -284,7 +290,9 @@ impl Balancer {
             self.listeners.iter_mut().filter(|open| open.entry.flags & OPEN != 0 && closes(open))
         {
             open.entry.flags &= !OPEN;
-            kernel.put_listener(&open.key, &open.entry)?;
+            let ListenerKey { address, port, protocol, .. } = open.key;
+            let address = Ipv4Addr::from(address).into();
+            kernel.put_listener(address, port.to_host(), protocol, &open.entry)?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use deston_common::server::ServerState;
 
 use super::balancer::{Balancer, DatapathError};
 use super::host::Link;
+use super::kernel::Hook;
 use super::plan::{self, Asked, Plan};
 
 impl Balancer {
@@ -35,7 +36,7 @@ impl Balancer {
             return Ok(());
         }
         let mode = self.settings.xdp_mode;
-        let attached = self.kernel()?.attach(&link.name, mode)?;
+        let attached = self.kernel()?.attach(&link.name, Hook::Xdp, mode)?;
         tracing::debug!(interface = link.name, "attached");
         self.attached.push(attached);
         Ok(())

@@ -5,22 +5,18 @@
 
 mod balancer;
 mod drain;
-mod expiry;
 mod handle;
 mod host;
 mod interfaces;
 mod kernel;
 mod plan;
 mod refusals;
-#[cfg(feature = "testing")]
-mod run;
 mod upkeep;
 
 pub use balancer::{DatapathError, Report};
-pub use expiry::Swept;
 pub use handle::Datapath;
 pub use host::HostError;
-pub use kernel::{AttachError, Attached, Kernel, KernelError};
-pub use plan::{Asked, Reason};
 #[cfg(feature = "testing")]
-pub use run::{Action, Ran};
+pub use kernel::{Action, Ran};
+pub use kernel::{AttachError, Attached, Event, Hook, Kernel, KernelError, Sizes, Swept};
+pub use plan::{Asked, Reason};

@@ -1,12 +1,13 @@
 //! What the kernel programs cannot do themselves: next hops that move, flows that fall silent,
 //! listeners that have finished.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use deston_common::listener::ListenerKey;
 use deston_common::listener::flags::OPEN;
+use deston_common::net::{Address as _, Ipv4Be};
 use deston_common::server::ServerEntry;
 use nix::time::{ClockId, clock_gettime};
 
@@ -120,19 +121,23 @@ impl Balancer {
     fn expire(&mut self) -> Result<(), DatapathError> {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
         let listeners = self.listeners.clone();
-        // Every flow's listener is asked for once: what is not asked for has no flow. One that the
-        // sweep ends counts once more, and its listener goes with the next sweep.
-        let busy = RefCell::new(HashSet::new());
-        let swept = self.kernel()?.expire(now, |key| {
-            busy.borrow_mut().insert(*key);
-            listeners.iter().find(|open| open.key == *key).map(|open| open.entry.timeouts)
+        let known: HashSet<ListenerKey> = listeners.iter().map(|open| open.key).collect();
+        // One that the sweep ends counts once more, and its listener goes with the next sweep.
+        let mut busy = HashSet::new();
+        let swept = self.kernel()?.expire(now, |flow| {
+            let key = &flow.key;
+            let address = Ipv4Be::narrowed(key.destination);
+            let key = ListenerKey::new(address, key.destination_port, key.protocol);
+            busy.insert(key);
+            !known.contains(&key)
         })?;
         tracing::debug!(flows = swept.seen, idle = swept.idle, "swept");
 
-        let busy = busy.into_inner();
         let is_over = |open: &&Open| open.entry.flags & OPEN == 0 && !busy.contains(&open.key);
         for over in listeners.iter().filter(is_over) {
-            self.kernel()?.remove_listener(&over.key)?;
+            let ListenerKey { address, port, protocol, .. } = over.key;
+            let address = Ipv4Addr::from(address).into();
+            self.kernel()?.remove_listener(address, port.to_host(), protocol)?;
         }
         self.listeners.retain(|open| !is_over(&open));
         self.detach_unneeded()

@@ -1,16 +1,28 @@
-//! A live listener: what its connections are served by, replaced whole.
+//! A live listener: what its connections are served by, replaced whole, and who may open them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use deston_common::guard::Bucket;
+use tokio::time::Instant;
 
 use super::Pool;
+use super::recent::{Recent, subscriber};
 use crate::model;
 
 /// A listener in use. Its name, address, layer and protocol never change; a reload that changes one
 /// of them makes another listener.
 pub struct Listener {
     serving: ArcSwap<Serving>,
+    /// A bucket for each client, while there is a rate limit.
+    buckets: Recent<Bucket>,
+    /// What the buckets' times count from.
+    began: Instant,
+    denied: AtomicU64,
+    rate_limited: AtomicU64,
 }
 
 /// What a new connection or request of a listener is served by.
@@ -21,10 +33,36 @@ pub struct Serving {
     pub pool: Arc<Pool>,
 }
 
+/// Why the guard refuses a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The source lists say so.
+    #[error("denied")]
+    Denied,
+    /// The client opens connections faster than it may.
+    #[error("rate limited")]
+    RateLimited,
+}
+
+/// Connections, and flows of UDP, that the guard has refused in userspace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// By the source lists. Of UDP, datagrams.
+    pub denied: u64,
+    /// By the rate limit. Of UDP, datagrams.
+    pub rate_limited: u64,
+}
+
 impl Listener {
     /// A listener with its first settings.
     pub fn new(serving: Serving) -> Self {
-        Self { serving: ArcSwap::from_pointee(serving) }
+        Self {
+            serving: ArcSwap::from_pointee(serving),
+            buckets: Recent::new(),
+            began: Instant::now(),
+            denied: AtomicU64::new(0),
+            rate_limited: AtomicU64::new(0),
+        }
     }
 
     /// The current settings; read once for each connection (layer 4) or request (layer 7).
@@ -35,5 +73,98 @@ impl Listener {
     /// Replaces the settings; connections and requests under way keep the old ones.
     pub fn publish(&self, serving: Serving) {
         self.serving.store(Arc::new(serving));
+    }
+
+    /// Asks the guard of `settings`, once for each connection or flow of UDP, and counts it.
+    pub fn admit(&self, settings: &model::Listener, client: IpAddr) -> Result<(), Refusal> {
+        let guard = &settings.guard;
+        if !guard.admits(client) {
+            self.denied.fetch_add(1, Ordering::Relaxed);
+            return Err(Refusal::Denied);
+        }
+        if !guard.rate_limit.as_ref().is_none_or(|limit| self.take_token(limit, client)) {
+            self.rate_limited.fetch_add(1, Ordering::Relaxed);
+            return Err(Refusal::RateLimited);
+        }
+        Ok(())
+    }
+
+    /// What the guard has refused.
+    pub fn refusals(&self) -> Refusals {
+        Refusals {
+            denied: self.denied.load(Ordering::Relaxed),
+            rate_limited: self.rate_limited.load(Ordering::Relaxed),
+        }
+    }
+
+    fn take_token(&self, limit: &model::RateLimit, client: IpAddr) -> bool {
+        let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let interval = ns(limit.interval);
+        let tolerance = interval.saturating_mul(u64::from(limit.burst.get() - 1));
+        let now = ns(self.began.elapsed());
+        self.buckets.with(subscriber(client), |bucket| {
+            let taken = bucket.unwrap_or_default().take(now, interval, tolerance);
+            (taken, taken.is_some())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::config;
+    use crate::live::View;
+
+    /// A listener with a guard.
+    fn guarded(guard: &str) -> Listener {
+        let text = format!("[load_balancer]\n{guard}\n[[server]]\naddress = \"192.0.2.9\"");
+        let model = config::parse("config.toml", &text).unwrap();
+        let table = Box::new(deston_common::table::Table::EMPTY);
+        let view = View { table, servers: Vec::new(), timeouts: model.pools[0].timeouts };
+        let pool = Arc::new(Pool::new("p".to_owned(), view));
+        Listener::new(Serving { listener: Arc::clone(&model.listeners[0]), pool })
+    }
+
+    /// Each client has 10 connections a second, 2 at once.
+    fn limited() -> Listener {
+        guarded("rate_limit = { rate = \"10/s\", burst = 2 }")
+    }
+
+    /// `None`: admitted.
+    fn admit(listener: &Listener, client: &str) -> Option<Refusal> {
+        listener.admit(&listener.serving().listener, client.parse().unwrap()).err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_has_its_burst_and_then_its_rate() {
+        let listener = limited();
+        let client = "192.0.2.1";
+        assert_eq!([admit(&listener, client), admit(&listener, client)], [None, None]);
+        assert_eq!(admit(&listener, client), Some(Refusal::RateLimited));
+        advance(Duration::from_millis(100)).await;
+        assert_eq!(admit(&listener, client), None);
+        assert_eq!(admit(&listener, client), Some(Refusal::RateLimited));
+        assert_eq!(listener.refusals(), Refusals { denied: 0, rate_limited: 2 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_are_counted_apart_and_an_ipv6_64_together() {
+        let listener = limited();
+        for client in ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"] {
+            assert_eq!(admit(&listener, client), None, "{client}");
+        }
+        assert_eq!(admit(&listener, "192.0.2.1"), None);
+        assert_eq!(admit(&listener, "2001:db8::3"), Some(Refusal::RateLimited));
+        assert_eq!(admit(&listener, "2001:db8:0:1::3"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_denied_uses_up_no_token() {
+        let listener = guarded("deny = [\"192.0.2.1\"]\nrate_limit = { rate = \"1/h\" }");
+        assert_eq!(admit(&listener, "192.0.2.1"), Some(Refusal::Denied));
+        assert_eq!(admit(&listener, "192.0.2.2"), None);
+        assert_eq!(listener.refusals(), Refusals { denied: 1, rate_limited: 0 });
     }
 }

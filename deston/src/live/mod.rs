@@ -5,8 +5,9 @@
 
 mod listener;
 mod pool;
+mod recent;
 mod server;
 
-pub use listener::{Listener, Serving};
-pub use pool::{Pool, View};
+pub use listener::{Listener, Refusal, Refusals, Serving};
+pub use pool::{Pool, View, flow_key};
 pub use server::{IdleSlot, Server, Slot};

@@ -1,23 +1,27 @@
 //! A live pool: a cursor, and a view that is replaced whole.
 
-use std::net::IpAddr;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use deston_common::hash;
-use deston_common::select;
+use deston_common::flow::FlowKey;
+use deston_common::net::{Address, Be16, Ipv6Be, TCP, UDP};
 use deston_common::server::ServerId;
 use deston_common::table::{Index, Table};
+use deston_common::{hash, select};
 
 use super::Server;
-use crate::model::PoolTimeouts;
+use crate::model::{PoolTimeouts, Protocol};
 
 /// A pool in use.
 pub struct Pool {
     name: String,
     /// Shared by all workers, so that one client's consecutive requests see the sequence.
     cursor: AtomicU64,
+    /// Makes random numbers of the cursor's.
+    random: RandomState,
     view: ArcSwap<View>,
 }
 
@@ -31,10 +35,27 @@ pub struct View {
     pub timeouts: PoolTimeouts,
 }
 
+/// The tuple of packets from `client` to `listener`, as hashes are taken of it.
+pub fn flow_key(client: SocketAddr, listener: SocketAddr, protocol: Protocol) -> FlowKey<Ipv6Be> {
+    let side = |address: SocketAddr| {
+        let wide = match address.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        (Ipv6Be::from_octets(wide.octets()), Be16::from_host(address.port()))
+    };
+    let protocol = match protocol {
+        Protocol::Tcp => TCP,
+        Protocol::Udp => UDP,
+    };
+    FlowKey::new(side(client), side(listener), protocol)
+}
+
 impl Pool {
     /// A pool with its first view.
     pub fn new(name: String, view: View) -> Self {
-        Self { name, cursor: AtomicU64::new(0), view: ArcSwap::from_pointee(view) }
+        let (cursor, random) = (AtomicU64::new(0), RandomState::new());
+        Self { name, cursor, random, view: ArcSwap::from_pointee(view) }
     }
 
     /// The pool's name.
@@ -52,13 +73,21 @@ impl Pool {
         self.view.store(Arc::new(view));
     }
 
-    /// Where a new flow or request of `client` enters the table: once for each flow or request,
-    /// since a cursor moves on.
-    pub fn enter(&self, view: &View, client: IpAddr) -> u64 {
-        if view.table.index == Index::Client as u32 {
-            hash::client(view.table.seed, client)
+    /// Where a new flow or request enters the table: once for each flow or request, since a cursor
+    /// moves on.
+    pub fn enter(&self, view: &View, key: &FlowKey<Ipv6Be>) -> u64 {
+        let (index, seed) = (view.table.index, view.table.seed);
+        let is = |kind: Index| index == kind as u32;
+        if is(Index::Client) {
+            key.source.hash(seed)
+        } else if is(Index::ClientPort) {
+            hash::client_port(seed, key.source, key.source_port)
+        } else if is(Index::Flow) {
+            hash::flow(seed, key)
         } else {
-            self.cursor.fetch_add(1, Ordering::Relaxed)
+            let turn = self.cursor.fetch_add(1, Ordering::Relaxed);
+            let random = is(Index::Random) || is(Index::Least);
+            if random { self.random.hash_one(turn) } else { turn }
         }
     }
 }
@@ -70,8 +99,38 @@ impl View {
         start: u64,
         mut take: impl FnMut(&Arc<Server>) -> bool,
     ) -> Option<Arc<Server>> {
-        let id = select::choose(&self.table, start, |id| self.server(id).is_some_and(&mut take))?;
-        self.server(id).cloned()
+        let mut take = |id| self.server(id).is_some_and(&mut take);
+        let id = if self.table.index == Index::Least as u32 {
+            self.choose_least(start, &mut take)
+                .or_else(|| select::choose_any(&self.table, start as u32, take))
+        } else {
+            select::choose(&self.table, start, take)
+        };
+        self.server(id?).cloned()
+    }
+
+    /// The least loaded of some servers, then the next of them.
+    fn choose_least(
+        &self,
+        random: u64,
+        mut take: impl FnMut(ServerId) -> bool,
+    ) -> Option<ServerId> {
+        // Never allocates as long as the first is taken.
+        let mut refused = Vec::new();
+        loop {
+            let load = |id| {
+                if refused.contains(&id) {
+                    return None;
+                }
+                let server = self.server(id).filter(|server| server.may_free_a_slot())?;
+                Some((server.busy().into(), server.weight()))
+            };
+            let id = select::least(&self.table, random, load)?;
+            if take(id) {
+                return Some(id);
+            }
+            refused.push(id);
+        }
     }
 
     /// Whether `server` is one of those that may be chosen.
@@ -82,5 +141,138 @@ impl View {
     fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
         let index = self.servers.binary_search_by_key(&id, |server| server.id()).ok()?;
         self.servers.get(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+    use std::time::Duration;
+
+    use deston_common::hash::Seed;
+    use deston_common::limits::MAX_SAMPLES;
+    use deston_common::table::{Member, TableError};
+    use deston_common::{maglev, sequence};
+
+    use super::*;
+
+    /// A pool of three servers with room for two connections each.
+    fn pool(fill: impl FnOnce(&mut Table, &[Member]) -> Result<(), TableError>) -> Pool {
+        let ids = || (1..=3).map(ServerId);
+        let members: Vec<_> =
+            ids().map(|id| Member { id, identity: u64::from(id.0), weight: 1 }).collect();
+        let mut table = Box::new(Table::EMPTY);
+        fill(&mut table, &members).unwrap();
+        let address = |id: ServerId| SocketAddr::from(([192, 0, 2, 1], id.0));
+        let servers =
+            ids().map(|id| Arc::new(Server::new(id, "s".to_owned(), address(id), 2))).collect();
+        let second = Duration::from_secs(1);
+        let timeouts = PoolTimeouts { connect: second, response_head: second, server_idle: second };
+        Pool::new("p".to_owned(), View { table, servers, timeouts })
+    }
+
+    fn hashed(index: Index) -> Pool {
+        pool(|table, members| maglev::fill_weighted(table, members, Seed::default(), index))
+    }
+
+    fn least() -> Pool {
+        pool(|table, members| sequence::fill_least(table, members, MAX_SAMPLES))
+    }
+
+    fn key(client: [u8; 4], port: u16, listener: u16) -> FlowKey<Ipv6Be> {
+        let listener = SocketAddr::from(([192, 0, 2, 9], listener));
+        flow_key(SocketAddr::from((client, port)), listener, Protocol::Tcp)
+    }
+
+    /// Whether keys that differ in the client, its port and the listener's enter elsewhere.
+    fn told_apart(pool: &Pool) -> [bool; 3] {
+        let view = pool.view();
+        let enter = |key| pool.enter(&view, &key);
+        let one = enter(key([192, 0, 2, 1], 1_000, 80));
+        [
+            enter(key([192, 0, 2, 2], 1_000, 80)) != one,
+            enter(key([192, 0, 2, 1], 1_001, 80)) != one,
+            enter(key([192, 0, 2, 1], 1_000, 81)) != one,
+        ]
+    }
+
+    #[test]
+    fn each_hash_tells_apart_what_it_is_taken_of() {
+        assert_eq!(told_apart(&hashed(Index::Client)), [true, false, false]);
+        assert_eq!(told_apart(&hashed(Index::ClientPort)), [true, true, false]);
+        assert_eq!(told_apart(&hashed(Index::Flow)), [true, true, true]);
+    }
+
+    #[test]
+    fn an_ipv4_client_enters_where_the_kernel_enters_it() {
+        let client = [192, 0, 2, 77];
+        let pool = hashed(Index::Client);
+        let expected = hash::client_v4(Seed::default(), client);
+        assert_eq!(pool.enter(&pool.view(), &key(client, 1, 80)), expected);
+    }
+
+    #[test]
+    fn random_entries_reach_every_server() {
+        let pool = pool(sequence::fill_random);
+        let view = pool.view();
+        let choose = |_| {
+            let start = pool.enter(&view, &key([192, 0, 2, 1], 1, 80));
+            view.choose(start, |_| true).unwrap().id().0
+        };
+        let chosen: std::collections::BTreeSet<u16> = (0..200).map(choose).collect();
+        assert_eq!(chosen.len(), 3);
+    }
+
+    #[test]
+    fn the_server_with_the_fewest_busy_connections_is_chosen() {
+        let pool = least();
+        let view = pool.view();
+        let mut slots = Vec::new();
+        for (server, count) in view.servers.iter().zip([2, 0, 1]) {
+            slots.extend((0..count).filter_map(|_| server.claim()));
+        }
+        for random in 0..50 {
+            assert_eq!(view.choose(random, |_| true).unwrap().id(), ServerId(2));
+        }
+    }
+
+    #[test]
+    fn connections_are_weighed_against_the_weight() {
+        let pool = least();
+        let view = pool.view();
+        let slots: Vec<_> = view.servers.iter().filter_map(Server::claim).collect();
+        view.servers[2].set_weight(NonZeroU16::new(2).unwrap());
+        assert_eq!(view.choose(7, |_| true).unwrap().id(), ServerId(3));
+        drop(slots);
+    }
+
+    #[test]
+    fn an_idle_connection_is_no_load() {
+        let pool = least();
+        let view = pool.view();
+        let _idle = view.servers[0].claim().unwrap().park().unwrap();
+        let _busy = [view.servers[1].claim(), view.servers[2].claim()];
+        assert_eq!(view.choose(3, |_| true).unwrap().id(), ServerId(1));
+    }
+
+    #[test]
+    fn a_refused_choice_gives_way_to_the_next_and_all_are_asked() {
+        let pool = least();
+        let view = pool.view();
+        let mut asked = std::collections::BTreeSet::new();
+        let refuse = |server: &Arc<Server>| {
+            asked.insert(server.id());
+            false
+        };
+        assert!(view.choose(5, refuse).is_none());
+        assert_eq!(asked.len(), 3);
+        let last = view.choose(5, |server| server.id() == ServerId(2));
+        assert_eq!(last.unwrap().id(), ServerId(2));
+    }
+
+    #[test]
+    fn nobody_is_chosen_from_an_empty_table() {
+        let pool = pool(|table, _| sequence::fill_least(table, &[], MAX_SAMPLES));
+        assert!(pool.view().choose(1, |_| true).is_none());
     }
 }

@@ -6,9 +6,10 @@
 //! holds an idle connection to the server closes one.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use deston_common::server::ServerId;
 use tokio::sync::Notify;
@@ -20,6 +21,7 @@ pub struct Server {
     name: String,
     address: SocketAddr,
     limit: AtomicU32,
+    weight: AtomicU16,
     open: AtomicU32,
     idle: AtomicU32,
     waiting: AtomicU32,
@@ -51,13 +53,14 @@ pub struct IdleSlot {
 struct IdleMark(Arc<Server>);
 
 impl Server {
-    /// A server without connections.
+    /// A server without connections, of weight 1.
     pub fn new(id: ServerId, name: String, address: SocketAddr, limit: u32) -> Self {
         Self {
             id,
             name,
             address,
             limit: AtomicU32::new(limit),
+            weight: AtomicU16::new(1),
             open: AtomicU32::new(0),
             idle: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
@@ -90,6 +93,21 @@ impl Server {
     /// Open upstream connections that carry nothing, of all workers.
     pub fn idle(&self) -> u32 {
         self.idle.load(Ordering::SeqCst)
+    }
+
+    /// Open upstream connections that carry something, of all workers.
+    pub fn busy(&self) -> u32 {
+        self.open().saturating_sub(self.idle())
+    }
+
+    /// Its share of traffic, where load is compared.
+    pub fn weight(&self) -> u16 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Sets `weight`.
+    pub fn set_weight(&self, weight: NonZeroU16) {
+        self.weight.store(weight.get(), Ordering::Relaxed);
     }
 
     /// Connections opened since the server is known.

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::listen::BACKLOG;
 use super::worker::Worker;
-use super::{http, tcp};
+use super::{close, http, tcp};
 use crate::{live, model};
 
 /// First pause when descriptors or memory have run out; doubled up to `LONGEST_PAUSE`.
@@ -88,8 +88,13 @@ fn accept_queued(
 }
 
 fn serve(stream: TcpStream, peer: SocketAddr, listener: &Arc<live::Listener>, worker: &Rc<Worker>) {
-    send_at_once(&stream);
     let serving = listener.serving();
+    if let Err(refusal) = listener.admit(&serving.listener, peer.ip()) {
+        let listener = &serving.listener.name;
+        tracing::debug!(listener, %peer, "a connection was refused: {refusal}");
+        return close::reset(&stream);
+    }
+    send_at_once(&stream);
     let (listener, own) = (Arc::clone(listener), Rc::clone(worker));
     match &serving.listener.layer {
         model::Layer::L4(_) => worker.spawn(tcp::serve(stream, peer, listener, own)),
@@ -134,7 +139,39 @@ fn warn(listener: &live::Listener, worker: &Worker, error: &io::Error) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::task::{LocalSet, spawn_local};
+
     use super::*;
+    use crate::model::{Guard, Protocol};
+    use crate::proxy::closing::Closing;
+    use crate::proxy::testing::{denying, guard, l4_listener};
+
+    #[tokio::test]
+    async fn a_client_that_the_guard_refuses_is_reset_and_never_reaches_a_server() {
+        let server = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = l4_listener(Protocol::Tcp, address, server.local_addr().unwrap());
+        guard(&listener, denying());
+        let worker = Rc::new(Worker::new(Closing::new().1, 0));
+        let (_stop, stopped) = oneshot::channel();
+        let accepting = run(socket, Arc::clone(&listener), Rc::clone(&worker), stopped);
+        let test = async {
+            spawn_local(accepting);
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let error = client.read(&mut [0]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            assert_eq!((listener.refusals().denied, worker.connections()), (1, 0));
+
+            guard(&listener, Guard::default());
+            let _client = TcpStream::connect(address).await.unwrap();
+            server.accept().await.unwrap();
+            assert_eq!(listener.refusals().denied, 1);
+        };
+        LocalSet::new().run_until(test).await;
+    }
 
     #[tokio::test]
     async fn small_writes_to_a_client_do_not_wait_for_acknowledgements() {

@@ -5,10 +5,12 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use deston_common::flow::FlowKey;
+use deston_common::net::Ipv6Be;
 use deston_common::server::ServerId;
 use nix::errno::Errno;
 use tokio::net::{TcpSocket, TcpStream};
@@ -88,8 +90,8 @@ enum Pick<T> {
 }
 
 /// Connects to the server whose turn it is, or to the next one that can be reached.
-pub(crate) async fn connect(pool: &Pool, client: IpAddr) -> Result<Upstream, Refused> {
-    match Search::new(pool, client).next(|_| None::<Infallible>).await? {
+pub(crate) async fn connect(pool: &Pool, key: &FlowKey<Ipv6Be>) -> Result<Upstream, Refused> {
+    match Search::new(pool, key).next(|_| None::<Infallible>).await? {
         Found::Fresh(upstream) => Ok(upstream),
         Found::Taken(never) => match never {},
     }
@@ -97,9 +99,9 @@ pub(crate) async fn connect(pool: &Pool, client: IpAddr) -> Result<Upstream, Ref
 
 impl<'a> Search<'a> {
     /// Enters the pool's table, once.
-    pub(crate) fn new(pool: &'a Pool, client: IpAddr) -> Self {
+    pub(crate) fn new(pool: &'a Pool, key: &FlowKey<Ipv6Be>) -> Self {
         let view = pool.view();
-        let start = pool.enter(&view, client);
+        let start = pool.enter(&view, key);
         Self { pool, view, start, passed: Vec::new(), failure: None, timeouts: 0 }
     }
 

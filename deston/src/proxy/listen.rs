@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Type};
+use tokio::net::TcpStream;
 
 use crate::model::{Layer, Listener, Protocol};
 
@@ -160,6 +161,16 @@ pub(super) fn bind(
     drop(alone);
     ours.add(&taken);
     Ok(Bound { address, sockets })
+}
+
+/// The address that a client reached, of a listener that may have several.
+pub(super) fn reached(stream: &TcpStream, listener: &Listener) -> SocketAddr {
+    let address = listener.address;
+    if address.ip().is_unspecified() || address.port() == 0 {
+        // Fails only for a connection that is over already.
+        return stream.local_addr().unwrap_or(address);
+    }
+    address
 }
 
 fn worker_socket(

@@ -12,10 +12,11 @@ use tokio::net::TcpStream;
 
 use super::close::{self, reset};
 use super::connect::{self, Refused, Upstream};
+use super::listen;
 use super::relay::{End, relay};
 use super::worker::Worker;
 use crate::live;
-use crate::model::Layer;
+use crate::model::{Layer, Protocol};
 
 /// Carries one connection to a server of the listener's pool.
 pub(super) async fn serve(
@@ -52,10 +53,12 @@ async fn connect(
         Layer::L4(l4) => l4.tunnel_idle,
         Layer::L7(_) => return None,
     };
+    let listening = listen::reached(downstream, &serving.listener);
+    let key = live::flow_key(peer, listening, Protocol::Tcp);
     let mut closing = worker.closing.clone();
     let connected = tokio::select! {
         biased;
-        connected = connect::connect(&serving.pool, peer.ip()) => connected,
+        connected = connect::connect(&serving.pool, &key) => connected,
         () = closing.aborting() => {
             reset(downstream);
             return None;

@@ -1,12 +1,13 @@
 //! Live state for tests of this module: one pool, one listener.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use deston_common::sequence;
 use deston_common::server::ServerId;
 use deston_common::table::{Member, Table};
+use ipnet::IpNet;
 
 use crate::live::{self, Server, Serving, View};
 use crate::model::{
@@ -40,9 +41,18 @@ pub(super) fn view(addresses: &[SocketAddr]) -> View {
 
 /// A UDP listener whose pool has one server.
 pub(super) fn udp_listener(address: SocketAddr, server: SocketAddr) -> Arc<live::Listener> {
+    l4_listener(Protocol::Udp, address, server)
+}
+
+/// A layer 4 listener whose pool has one server.
+pub(super) fn l4_listener(
+    protocol: Protocol,
+    address: SocketAddr,
+    server: SocketAddr,
+) -> Arc<live::Listener> {
     let name = "test".to_owned();
     let layer = Layer::L4(L4 {
-        protocol: Protocol::Udp,
+        protocol,
         datapath: DatapathChoice::Userspace,
         forwarding: Forwarding::Nat,
         interfaces: Vec::new(),
@@ -65,4 +75,17 @@ pub(super) fn udp_listener(address: SocketAddr, server: SocketAddr) -> Arc<live:
     let listener = Arc::new(Listener { name: called, address, pool: served_by, guard, layer });
     let pool = Arc::new(live::Pool::new(name, view(&[server])));
     Arc::new(live::Listener::new(Serving { listener, pool }))
+}
+
+/// Serves a listener on with another guard.
+pub(super) fn guard(live: &live::Listener, guard: Guard) {
+    let serving = live.serving();
+    let listener = Arc::new(Listener { guard, ..Listener::clone(&serving.listener) });
+    live.publish(Serving { listener, pool: Arc::clone(&serving.pool) });
+}
+
+/// A guard that refuses the clients of tests.
+pub(super) fn denying() -> Guard {
+    let loopback = IpNet::new(Ipv4Addr::LOCALHOST.into(), 8).unwrap();
+    Guard { deny: [loopback].into_iter().collect(), ..Guard::default() }
 }

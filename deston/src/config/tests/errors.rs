@@ -20,7 +20,8 @@ fn an_unknown_key_is_pointed_at_and_a_suggestion_made() {
 fn an_unknown_key_without_a_near_one_lists_the_known() {
     error(
         "[kernel]\ncolour = 1\n[[server]]",
-        "2:1: unknown key `colour` (the keys of [kernel] are `flows` and `xdp_mode`)",
+        "2:1: unknown key `colour` (the keys of [kernel] are `flood_gate`, \
+         `flows`, `half_open`, `instance`, `on_stop`, `pin` and `xdp_mode`)",
     );
 }
 
@@ -54,8 +55,8 @@ fn name_and_pool_are_not_keys_of_the_load_balancer() {
 fn keys_of_later_versions_are_told_from_typos() {
     let cases = [
         (
-            "[load_balancer]\nallow = []\n[[server]]",
-            "2:1: `allow` is not available in this version",
+            "[load_balancer]\ntrusted_proxies = []\n[[server]]",
+            "2:1: `trusted_proxies` is not available in this version",
         ),
         (
             "[load_balancer.tls]\ncert = \"\"\n[[server]]",
@@ -64,8 +65,8 @@ fn keys_of_later_versions_are_told_from_typos() {
         ("[[server]]\nbackup = true", "2:1: `backup` is not available in this version"),
         ("[[route]]\n[[server]]", "1:3: `route` is not available in this version"),
         (
-            "[load_balancer.health]\npath = \"/\"\n[[server]]",
-            "2:1: `path` is not available in this version",
+            "[load_balancer.outlier]\ncount_5xx = true\n[[server]]",
+            "2:1: `count_5xx` is not available in this version",
         ),
     ];
     for (text, expected) in cases {
@@ -75,11 +76,49 @@ fn keys_of_later_versions_are_told_from_typos() {
 
 #[test]
 fn names_of_later_versions_are_told_from_typos() {
-    error(
-        "[load_balancer]\ndatapath = \"tc\"\n[[server]]",
-        "2:12: datapath `tc` is not available in this version \
-         (`datapath` may be `auto`, `xdp` or `userspace`)",
-    );
+    let cases = [
+        (
+            "[load_balancer]\nalgorithm = \"peak_ewma\"",
+            "2:13: algorithm `peak_ewma` is not available in this version (`algorithm` may be \
+             `round_robin`, `weighted_round_robin`, `ip_hashing`, `maglev`, `least_connections`, \
+             `p2c` or `random`)",
+        ),
+        (
+            "[load_balancer]\nalgorithm = \"maglev\"\nhash_on = \"header:X-User\"",
+            "3:11: `hash_on = \"header:..\"` is not available in this version",
+        ),
+        (
+            "[load_balancer]\nalgorithm = \"maglev\"\nhash_on = \"path\"",
+            "3:11: thing to hash `path` is not available in this version \
+             (`hash_on` may be `flow`, `ip` or `ip+port`)",
+        ),
+        (
+            "[load_balancer]\nport = \"8000-8100\"",
+            "2:8: a range of ports is not available in this version \
+             (`port` may be one port, or 0 for every port)",
+        ),
+        (
+            "[load_balancer.rate_limit]\nof = \"requests\"\nrate = \"1/s\"",
+            "2:6: kind of rate limit `requests` is not available in this version \
+             (`of` may be `connections`)",
+        ),
+        (
+            "[load_balancer.rate_limit]\nkey = \"cookie:id\"\nrate = \"1/s\"",
+            "2:7: `key = \"cookie:..\"` is not available in this version",
+        ),
+        (
+            "[load_balancer.sticky]\nby = \"cookie\"",
+            "2:6: kind of stickiness `cookie` is not available in this version (`by` may be `ip`)",
+        ),
+        (
+            "[load_balancer.health]\nkind = \"grpc\"",
+            "2:8: kind of health check `grpc` is not available in this version \
+             (`kind` may be `tcp`, `http` or `off`)",
+        ),
+    ];
+    for (text, expected) in cases {
+        error(&format!("{text}\n[[server]]"), expected);
+    }
 }
 
 #[test]
@@ -87,12 +126,14 @@ fn an_unknown_algorithm_is_an_error() {
     error(
         "[load_balancer]\nalgorithm = \"round_robbin\"\n[[server]]",
         "2:13: unknown algorithm `round_robbin`, did you mean `round_robin`? \
-         (`algorithm` may be `round_robin`, `weighted_round_robin` or `ip_hashing`)",
+         (`algorithm` may be `round_robin`, `weighted_round_robin`, `ip_hashing`, `maglev`, \
+         `least_connections`, `p2c` or `random`)",
     );
     error(
         "[load_balancer]\nalgorithm = \"fastest\"\n[[server]]",
         "2:13: unknown algorithm `fastest` \
-         (`algorithm` may be `round_robin`, `weighted_round_robin` or `ip_hashing`)",
+         (`algorithm` may be `round_robin`, `weighted_round_robin`, `ip_hashing`, `maglev`, \
+         `least_connections`, `p2c` or `random`)",
     );
 }
 
@@ -107,12 +148,13 @@ fn an_unknown_layer_is_an_error() {
 #[test]
 fn a_value_of_the_wrong_type_is_an_error() {
     let cases = [
-        ("port = \"80\"", "2:8: `port` must be a whole number from 1 to 65535, not a string"),
-        ("port = 80.5", "2:8: `port` must be a whole number from 1 to 65535, not a float"),
+        ("port = \"80\"", "2:8: `port` must be a whole number from 0 to 65535, not a string"),
+        ("port = 80.5", "2:8: `port` must be a whole number from 0 to 65535, not a float"),
         ("address = 1", "2:11: `address` must be text in quotes, not an integer"),
         (
             "algorithm = true",
-            "2:13: `algorithm` must be `round_robin`, `weighted_round_robin` or `ip_hashing`, not a boolean",
+            "2:13: `algorithm` must be `round_robin`, `weighted_round_robin`, `ip_hashing`, `maglev`, \
+             `least_connections`, `p2c` or `random`, not a boolean",
         ),
         (
             "interfaces = \"eth0\"",
@@ -143,11 +185,10 @@ fn a_table_where_an_array_of_tables_belongs_is_an_error() {
 #[test]
 fn a_number_out_of_range_is_an_error() {
     let cases = [
-        ("port = 0", "2:8: `port` must be a whole number from 1 to 65535, not 0"),
-        ("port = 65536", "2:8: `port` must be a whole number from 1 to 65535, not 65536"),
+        ("port = 65536", "2:8: `port` must be a whole number from 0 to 65535, not 65536"),
         (
             "port = 99999999999999999999999999",
-            "2:8: `port` must be a whole number from 1 to 65535, not 99999999999999999999999999",
+            "2:8: `port` must be a whole number from 0 to 65535, not 99999999999999999999999999",
         ),
         ("weight = 0", "2:10: `weight` must be a whole number from 1 to 65535, not 0"),
         ("weight = -1", "2:10: `weight` must be a whole number from 1 to 65535, not -1"),
@@ -271,7 +312,7 @@ fn a_pool_without_servers_is_an_error() {
 fn a_wrong_server_does_not_leave_its_pool_empty() {
     error(
         "[[server]]\nport = \"x\"",
-        "2:8: `port` must be a whole number from 1 to 65535, not a string",
+        "2:8: `port` must be a whole number from 0 to 65535, not a string",
     );
 }
 
@@ -324,9 +365,9 @@ fn keys_of_layer_7_are_refused_on_layer_4() {
 fn keys_of_layer_4_are_refused_on_layer_7() {
     let lines = [
         ("protocol", "protocol = \"tcp\""),
-        ("datapath", "datapath = \"xdp\""),
         ("forwarding", "forwarding = \"nat\""),
-        ("interfaces", "interfaces = [\"eth0\"]"),
+        ("icmp_echo", "icmp_echo = true"),
+        ("snat_ips", "snat_ips = []"),
         ("snat_ports", "snat_ports = \"1-2\""),
     ];
     for (key, line) in lines {
@@ -339,25 +380,6 @@ fn keys_of_layer_4_are_refused_on_layer_7() {
         "[load_balancer]\nlayer = \"L7\"\n[load_balancer.flows]\ntcp_syn = \"1s\"\n[[server]]",
         "3:1: `flows` is for layer 4 (remove it, or write `layer = \"L4\"`)",
     );
-}
-
-#[test]
-fn the_kernel_datapath_is_refused_on_ipv6() {
-    error(
-        "[load_balancer]\naddress = \"::1\"\ndatapath = \"xdp\"\n[[server]]",
-        "3:12: `xdp` is for the kernel datapath, which carries IPv4 alone \
-         (remove it, or listen on an IPv4 address)",
-    );
-    error(
-        "[load_balancer]\naddress = \"app6\"\nforwarding = \"nat\"\n[[server]]",
-        "3:1: `forwarding` is for the kernel datapath, which carries IPv4 alone \
-         (remove it, or listen on an IPv4 address)",
-    );
-    error(
-        "[load_balancer]\ndatapath = \"xdp\"\n[[server]]\naddress = \"app6\"",
-        "2:12: `xdp` carries IPv4 alone, and [2001:db8::10]:3000 is IPv6",
-    );
-    valid("[load_balancer]\naddress = \"::1\"\n[[server]]");
 }
 
 #[test]
@@ -398,8 +420,12 @@ fn weights_that_make_too_long_a_cycle_are_an_error() {
         "2:13: the weights of pool `default` make too long a cycle \
          (divided by their common divisor they may add up to 16381: use smaller weights)",
     );
-    // Other algorithms do not read weights.
-    valid(servers);
+    let algorithm = |name: &str| format!("[load_balancer]\nalgorithm = \"{name}\"\n{servers}");
+    assert_eq!(errors(&algorithm("random")).len(), 1);
+    // Others do not make a sequence of weights.
+    for name in ["round_robin", "maglev", "p2c"] {
+        valid(&algorithm(name));
+    }
 }
 
 #[test]

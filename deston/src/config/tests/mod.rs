@@ -1,9 +1,11 @@
 //! What a file means, and what is said when it means nothing.
 
+mod combinations;
 mod defaults;
 mod errors;
 mod examples;
 mod rendering;
+mod settings;
 
 use std::io;
 use std::net::IpAddr;

@@ -4,8 +4,13 @@
 //! A value that is already reported as wrong concludes nothing: what depends on it is skipped, so
 //! that one mistake is one error.
 
+mod guard;
+mod layers;
 mod listeners;
 mod pools;
+mod reach;
+mod servers;
+mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +27,9 @@ use crate::model::{Kernel, Model, OnStop, Runtime, XdpMode};
 /// The name of the listener and the pool that `[load_balancer]` stands for.
 const DEFAULT: &str = "default";
 
+/// The port of a listener that names none.
+const DEFAULT_PORT: u16 = 8080;
+
 /// Keys all hashing unless `hash_seed` says otherwise: fixed, so that a restart and a second node
 /// choose alike.
 const DEFAULT_SEED: &str = "deston";
@@ -37,9 +45,11 @@ pub(super) fn model(
     pools::check_use(&pools, &listeners, problems);
     let runtime = runtime(&file.runtime);
     let kernel = kernel(&file.kernel);
+    // All of them, before anything is concluded: each reports its own mistakes.
+    let pools: Vec<_> = pools.drafts.into_iter().map(|draft| draft.pool(problems)).collect();
     Some(Model {
         listeners: all(listeners.into_iter().map(|draft| draft.listener.map(Arc::new)))?,
-        pools: all(pools.drafts.into_iter().map(|draft| draft.pool().map(Arc::new)))?,
+        pools: all(pools.into_iter().map(|pool| pool.map(Arc::new)))?,
         runtime: runtime?,
         kernel: kernel?,
     })
@@ -63,13 +73,13 @@ fn runtime(file: &file::Runtime) -> Option<Runtime> {
 
 fn kernel(file: &file::Kernel) -> Option<Kernel> {
     Some(Kernel {
-        instance: DEFAULT.to_owned(),
-        pin: true,
-        on_stop: OnStop::Detach,
+        instance: file.instance.or(DEFAULT.to_owned())?,
+        pin: file.pin.or(true)?,
+        on_stop: file.on_stop.or(OnStop::Detach)?,
         xdp_mode: file.xdp_mode.or(XdpMode::Native)?,
         flows: file.flows.or(limits::DEFAULT_FLOWS)?,
-        half_open: 65_536,
-        flood_gate: 125_000,
+        half_open: file.half_open.or(65_536)?,
+        flood_gate: file.flood_gate.or(125_000)?,
     })
 }
 

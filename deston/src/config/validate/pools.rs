@@ -1,25 +1,17 @@
 //! Pools and their servers.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
-use deston_common::limits::{MAX_POOL_SERVERS, MAX_POOLS, MAX_SERVERS};
-use deston_common::sequence;
-use deston_common::server::ServerId;
-use deston_common::table::{Member, Table, TableError};
+use deston_common::limits::{MAX_POOLS, MAX_SERVERS};
 
-use super::listeners;
-use super::{DEFAULT, check_named, check_names, host};
+use super::{DEFAULT, check_named, check_names, listeners, servers, settings};
 use crate::config::file::{self, File};
-use crate::config::names::HealthKind;
+use crate::config::names::LayerName;
 use crate::config::problem::{Problem, Problems, Span};
 use crate::config::resolve::Resolver;
 use crate::config::section::{At, Field};
 use crate::config::value;
-use crate::model::{
-    Algorithm, Checks, Health, Layer, OnDown, Outlier, Pool, PoolTimeouts, Protocol, Server,
-};
+use crate::model::{Layer, Pool, PoolTimeouts, Protocol, Server};
 
 /// All pools of a file.
 pub(super) struct Pools<'f> {
@@ -31,19 +23,32 @@ pub(super) struct Pools<'f> {
 /// A pool on its way into the model.
 pub(super) struct Draft<'f> {
     pub(super) name: String,
-    file: &'f file::Pool,
+    pub(super) file: &'f file::Pool,
     pub(super) servers: Vec<ServerDraft>,
-    /// Whether a listener with protocol `udp` uses the pool.
-    serves_udp: bool,
+    pub(super) users: Users,
     /// Whether every server that names this pool is valid.
-    complete: bool,
+    pub(super) complete: bool,
+}
+
+/// What kinds of listeners a pool serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Users {
+    /// Layer 4.
+    pub(super) l4: bool,
+    /// Protocol UDP.
+    pub(super) udp: bool,
+    /// Every port.
+    pub(super) any_port: bool,
+    /// One port.
+    pub(super) one_port: bool,
 }
 
 /// A server on its way into the model.
 pub(super) struct ServerDraft {
     pub(super) server: Server,
     pub(super) span: Option<Span>,
-    name_span: Option<Span>,
+    pub(super) name_span: Option<Span>,
+    pub(super) port_span: Option<Span>,
 }
 
 /// Reads `[[pool]]`, the pool of `[load_balancer]`, and every `[[server]]` into its pool.
@@ -54,18 +59,23 @@ pub(super) fn read<'f>(
 ) -> Pools<'f> {
     let mut pools = named(file, problems);
     for server in &file.servers {
-        let draft = self::server(server, resolver, problems);
         let pool = match &server.pool {
-            Field::Wrong => continue,
-            Field::Absent => DEFAULT,
-            Field::Given(at) => &at.value,
+            Field::Wrong => None,
+            Field::Absent => Some(DEFAULT),
+            Field::Given(at) => Some(at.value.as_str()),
         };
-        match pools.drafts.iter_mut().find(|draft| draft.name == pool) {
+        let place = pools.drafts.iter().position(|draft| Some(draft.name.as_str()) == pool);
+        let users = place.and_then(|place| pools.drafts.get(place)).map(|draft| draft.users);
+        let draft = servers::server(server, users, resolver, problems);
+        match place.and_then(|place| pools.drafts.get_mut(place)) {
             Some(pool) => match draft {
                 Some(draft) => pool.servers.push(draft),
                 None => pool.complete = false,
             },
-            None => pools.unknown(pool, server.pool.given(), server.header.as_ref(), problems),
+            None => {
+                let (written, header) = (server.pool.given(), server.header.as_ref());
+                pool.into_iter().for_each(|pool| pools.unknown(pool, written, header, problems));
+            }
         }
     }
     if file.servers.len() >= MAX_SERVERS as usize {
@@ -76,7 +86,15 @@ pub(super) fn read<'f>(
         )));
     }
     for draft in &pools.drafts {
-        check_servers(draft, problems);
+        servers::check(draft, problems);
+        if draft.users.any_port && draft.users.one_port {
+            let name = &draft.name;
+            let message = format!(
+                "pool `{name}` serves a listener with `port = 0`, which keeps the client's port, \
+                 and one that has a port"
+            );
+            problems.add(Problem::near(draft.place(), message).help("give each its own pool"));
+        }
     }
     pools
 }
@@ -119,113 +137,34 @@ fn named<'f>(file: &'f File, problems: &Problems) -> Pools<'f> {
     if used && named.iter().all(|(name, ..)| *name != DEFAULT) {
         named.push((DEFAULT, None, &balancer.pool));
     }
-    let serves_udp = |name: &str| {
-        let udp = |listener: &file::Listener| {
-            listener.protocol.given().is_some_and(|at| at.value == Protocol::Udp)
-        };
-        let pool_of = |listener: &file::Listener| listener.pool.or(DEFAULT.to_owned());
-        (name == DEFAULT && udp(&balancer.listener))
-            || file.listeners.iter().any(|l| udp(l) && pool_of(l).as_deref() == Some(name))
-    };
     let drafts = named
         .into_iter()
-        .map(|(name, _, file)| Draft {
+        .map(|(name, _, pool)| Draft {
             name: name.to_owned(),
-            file,
+            file: pool,
             servers: Vec::new(),
-            serves_udp: serves_udp(name),
+            users: users(file, name),
             complete: true,
         })
         .collect();
     Pools { drafts, unsure }
 }
 
-fn server(
-    file: &file::Server,
-    resolver: &mut Resolver<'_>,
-    problems: &Problems,
-) -> Option<ServerDraft> {
-    let ip = host(&file.address, resolver, file.header.as_ref(), problems)?;
-    let address = SocketAddr::new(ip, file.port.or(3000)?);
-    let span = file.address.span().or(file.port.span()).or(file.header.clone());
-    let everyone = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
-    if ip.is_unspecified() || ip.is_multicast() || everyone {
-        let message = format!("`address` must be the address of one server, not {ip}");
-        problems.add(Problem::near(span, message));
-        return None;
+/// Who uses the pool of a name, as far as that is written without a mistake.
+fn users(file: &File, pool: &str) -> Users {
+    let implicit = file.implicit_listener().filter(|_| pool == DEFAULT);
+    let named =
+        |listener: &&file::Listener| listener.pool.or(DEFAULT.to_owned()).as_deref() == Some(pool);
+    let mut users = Users::default();
+    for listener in implicit.into_iter().chain(file.listeners.iter().filter(named)) {
+        let is_udp = listener.protocol.or(Protocol::Tcp) == Some(Protocol::Udp);
+        let any_port = listener.port.or(super::DEFAULT_PORT).map(|port| port == 0);
+        users.l4 |= listener.layer.or(LayerName::L4) == Some(LayerName::L4);
+        users.udp |= is_udp;
+        users.any_port |= any_port == Some(true);
+        users.one_port |= any_port == Some(false);
     }
-    let server = Server {
-        name: file.name.or(address.to_string())?,
-        address,
-        weight: NonZeroU16::new(file.weight.or(1)?)?,
-        max_connections: NonZeroU32::new(file.max_connections.or(1000)?)?,
-        drain: false,
-    };
-    Some(ServerDraft { server, span, name_span: file.name.span().or(file.header.clone()) })
-}
-
-fn check_servers(draft: &Draft<'_>, problems: &Problems) {
-    let name = &draft.name;
-    if draft.servers.is_empty() && draft.complete {
-        problems.add(
-            Problem::near(draft.place(), format!("pool `{name}` has no servers"))
-                .help(format!("add a [[server]] with `pool = \"{name}\"`")),
-        );
-    }
-    if draft.servers.len() > MAX_POOL_SERVERS {
-        let message = format!(
-            "pool `{name}` has {} servers: at most {MAX_POOL_SERVERS} are possible",
-            draft.servers.len()
-        );
-        problems.add(Problem::near(draft.place(), message));
-        return;
-    }
-    for (place, server) in draft.servers.iter().enumerate() {
-        let same = |other: &&ServerDraft| other.server.address == server.server.address;
-        if let Some(first) = draft.servers.iter().take(place).find(same) {
-            let address = server.server.address;
-            problems.add(
-                Problem::near(
-                    server.span.clone(),
-                    format!(
-                        "{address} is in pool `{name}` already: use `weight` for a larger share"
-                    ),
-                )
-                .see(first.span.clone(), "the first one"),
-            );
-        }
-    }
-    let unlike_addresses =
-        draft.servers.iter().filter(|draft| draft.server.name != draft.server.address.to_string());
-    let names = unlike_addresses.map(|draft| (draft.server.name.as_str(), draft.name_span.clone()));
-    check_names(&format!("server of pool `{name}`"), names, problems);
-    check_weights(draft, problems);
-}
-
-fn check_weights(draft: &Draft<'_>, problems: &Problems) {
-    if draft.file.algorithm.or(Algorithm::RoundRobin) != Some(Algorithm::WeightedRoundRobin) {
-        return;
-    }
-    let members: Vec<Member> = draft
-        .servers
-        .iter()
-        .map(|draft| Member { id: ServerId(1), identity: 0, weight: draft.server.weight.get() })
-        .collect();
-    match sequence::fill_weighted(&mut Box::new(Table::EMPTY), &members) {
-        Ok(()) => {}
-        Err(TableError::CycleTooLong) => problems.add(
-            Problem::near(
-                draft.file.algorithm.span().or(draft.place()),
-                format!("the weights of pool `{}` make too long a cycle", draft.name),
-            )
-            .help(format!(
-                "divided by their common divisor they may add up to {}: use smaller weights",
-                deston_common::limits::MAGLEV_SLOTS
-            )),
-        ),
-        // Both are reported where the count and the weights are read.
-        Err(TableError::TooManyServers | TableError::ZeroWeight) => {}
-    }
+    users
 }
 
 /// Reports what depends on who uses a pool.
@@ -297,44 +236,29 @@ impl Pools<'_> {
 
 impl Draft<'_> {
     /// Where the pool stands in the file.
-    fn place(&self) -> Option<Span> {
+    pub(super) fn place(&self) -> Option<Span> {
         self.file.name.span().or(self.file.header.clone())
     }
 
     /// The pool, if everything about it is valid.
-    pub(super) fn pool(self) -> Option<Pool> {
+    pub(super) fn pool(self, problems: &Problems) -> Option<Pool> {
         let file = self.file;
+        let algorithm = settings::algorithm(&self, problems);
+        let health = settings::health(&self, problems);
+        let sticky = settings::sticky(&file.sticky, problems);
         Some(Pool {
             timeouts: PoolTimeouts {
                 connect: file.connect.or(Duration::from_secs(3))?,
                 response_head: file.response_head.or(Duration::from_secs(60))?,
                 server_idle: file.server_idle.or(Duration::from_secs(4))?,
             },
-            algorithm: file.algorithm.or(Algorithm::RoundRobin)?,
-            health: self.health()?,
-            outlier: Outlier::default(),
-            sticky: None,
-            on_down: if self.serves_udp { OnDown::Rehash } else { OnDown::Drain },
+            algorithm: algorithm?,
+            health: health?,
+            outlier: settings::outlier(&file.outlier)?,
+            sticky: sticky?,
+            on_down: settings::on_down(&self)?,
             servers: self.servers.into_iter().map(|draft| draft.server).collect(),
             name: self.name,
-        })
-    }
-
-    fn health(&self) -> Option<Health> {
-        let file = &self.file.health;
-        // A UDP server need not listen on TCP, so a TCP probe must be asked for.
-        let wanted = file.written || (self.servers.len() > 1 && !self.serves_udp);
-        let default = if wanted { HealthKind::Tcp } else { HealthKind::Off };
-        let checks = Checks {
-            port: None,
-            interval: file.interval.or(Duration::from_secs(5))?,
-            timeout: file.timeout.or(Duration::from_secs(2))?,
-            rise: file.rise.or(2)?,
-            fall: file.fall.or(3)?,
-        };
-        Some(match file.kind.or(default)? {
-            HealthKind::Tcp => Health::Tcp(checks),
-            HealthKind::Off => Health::Off,
         })
     }
 }

@@ -211,14 +211,14 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         tracing::info!(listener = model.name, address = %model.address, "no longer listening");
     }
 
-    /// Servers that a table may name: configured and up, in file order.
+    /// Servers that a table may name: configured, up and not draining, in file order.
     pub(super) fn eligible<'a>(
         &'a self,
         pool: &'a model::Pool,
     ) -> impl Iterator<Item = (&'a Arc<live::Server>, &'a model::Server)> {
         pool.servers.iter().filter_map(|server| {
             let known = self.servers.get(&key(pool, server))?;
-            (known.condition == Condition::Up).then_some((&known.live, server))
+            known.is_eligible().then_some((&known.live, server))
         })
     }
 
@@ -228,7 +228,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             Ok(table) => table,
             Err(error) => {
                 // Validation refuses such pools, and fewer servers make shorter tables.
-                tracing::error!(pool = pool.name, %error, "the table cannot be built");
+                tracing::error!(pool = pool.name, ?error, "the table cannot be built");
                 Box::new(Table::EMPTY)
             }
         };

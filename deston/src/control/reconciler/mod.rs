@@ -183,7 +183,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         true
     }
 
-    /// How many servers of a pool are up, and how many there are.
+    /// How many servers of a pool take connections, and how many there are.
     pub fn up(&self, pool: &str) -> (usize, usize) {
         let Some(pool) = self.pools.get(pool) else { return (0, 0) };
         (self.eligible(&pool.model).count(), pool.model.servers.len())

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use deston_common::flow::FlowKey;
+use deston_common::net::Ipv6Be;
 use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -15,13 +17,15 @@ use tokio::net::TcpStream;
 use super::clock::Clock;
 use super::upgrade::Tunnel;
 use crate::live;
-use crate::model::HttpTimeouts;
+use crate::model::{HttpTimeouts, Protocol};
 use crate::proxy::worker::Worker;
 
 /// What the requests of one client connection share.
 pub(super) struct Downstream {
     /// The client; IPv4 as such, also on a dual-stack socket.
     pub(super) client: IpAddr,
+    /// The tuple of the connection.
+    pub(super) key: FlowKey<Ipv6Be>,
     /// The client as a header value.
     pub(super) client_header: HeaderValue,
     /// What serves it, read anew for each request.
@@ -35,9 +39,10 @@ pub(super) struct Downstream {
 }
 
 impl Downstream {
-    /// A connection that has just been accepted.
+    /// A connection of `peer` to `reached` that has just been accepted.
     pub(super) fn new(
         peer: SocketAddr,
+        reached: SocketAddr,
         timeouts: HttpTimeouts,
         listener: Arc<live::Listener>,
         worker: Rc<Worker>,
@@ -45,6 +50,7 @@ impl Downstream {
         let client = peer.ip().to_canonical();
         Self {
             client,
+            key: live::flow_key(peer, reached, Protocol::Tcp),
             client_header: header_value(client),
             listener,
             worker,

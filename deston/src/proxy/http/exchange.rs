@@ -31,7 +31,7 @@ pub(super) async fn exchange(
     pool: &Pool,
     downstream: &Rc<Downstream>,
 ) -> Result<(Response<Incoming>, Upstream), Error> {
-    let search = Search::new(pool, downstream.client);
+    let search = Search::new(pool, &downstream.key);
     let exchange = Exchange { downstream, search, pooled: true };
     exchange.run(request).await
 }

@@ -24,8 +24,8 @@ use super::validate::HEADER_BYTES;
 use super::{respond, upgrade};
 use crate::live;
 use crate::model::Layer;
-use crate::proxy::close;
 use crate::proxy::worker::Worker;
+use crate::proxy::{close, listen};
 
 /// How a connection's life with hyper ended.
 #[derive(Debug)]
@@ -56,11 +56,14 @@ pub(in crate::proxy) async fn serve(
     listener: Arc<live::Listener>,
     worker: Rc<Worker>,
 ) {
-    let timeouts = match &listener.serving().listener.layer {
+    let serving = listener.serving();
+    let timeouts = match &serving.listener.layer {
         Layer::L7(l7) => l7.timeouts,
         Layer::L4(_) => return,
     };
-    let downstream = Rc::new(Downstream::new(peer, timeouts, listener, worker));
+    let reached = listen::reached(&stream, &serving.listener);
+    drop(serving);
+    let downstream = Rc::new(Downstream::new(peer, reached, timeouts, listener, worker));
     let mut timer = Timer::default();
     if !first_byte(&stream, &downstream, &mut timer).await {
         return;

@@ -38,6 +38,13 @@ pub(super) struct Origin {
     local: Option<IpAddr>,
 }
 
+impl Origin {
+    /// The address that the client wrote to, of a listener at `address`.
+    pub(super) fn reached(&self, address: SocketAddr) -> SocketAddr {
+        SocketAddr::new(self.local.unwrap_or(address.ip()), address.port())
+    }
+}
+
 /// What the socket is bound to.
 #[derive(Debug)]
 enum To {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::downstream::{Downstream, Origin};
 use super::flow::{Entry, Flow};
 use crate::live;
-use crate::model::Layer;
+use crate::model::{Layer, Protocol};
 use crate::proxy::connect::is_exhaustion;
 use crate::proxy::worker::{Room, Worker};
 
@@ -41,7 +41,13 @@ impl Flows {
         let refused = match self.entries.get(&origin) {
             Some(entry) if !entry.flow.is_refused() => return entry.flow.send(bytes, now),
             Some(entry) => Some(entry.flow.server().id()),
-            None => None,
+            None => {
+                if let Err(refusal) = self.admit(&origin) {
+                    let client = origin.client;
+                    return tracing::debug!(%client, "a datagram was refused: {refusal}");
+                }
+                None
+            }
         };
         // Where nothing listens, the client's next datagram tries another server.
         match self.open(&origin, refused, now) {
@@ -56,6 +62,12 @@ impl Flows {
                 }
             }
         }
+    }
+
+    /// Asks the listener's guard about a new flow.
+    fn admit(&self, origin: &Origin) -> Result<(), live::Refusal> {
+        let serving = self.listener.serving();
+        self.listener.admit(&serving.listener, origin.client.ip())
     }
 
     /// Ends the flows that are over.
@@ -74,7 +86,9 @@ impl Flows {
         };
         let serving = self.listener.serving();
         let view = serving.pool.view();
-        let start = serving.pool.enter(&view, origin.client.ip());
+        let reached = origin.reached(serving.listener.address);
+        let key = live::flow_key(origin.client, reached, Protocol::Udp);
+        let start = serving.pool.enter(&view, &key);
         let mut passed: Vec<_> = refused.into_iter().collect();
         loop {
             let mut slot = None;

@@ -7,9 +7,10 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::advance;
 
 use super::*;
+use crate::model::Guard;
 use crate::proxy::closing::Closing;
 use crate::proxy::listen::{self, Addresses};
-use crate::proxy::testing::{ONE_WAY, TWO_WAY, udp_listener, view};
+use crate::proxy::testing::{ONE_WAY, TWO_WAY, denying, guard, udp_listener, view};
 
 const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -134,5 +135,26 @@ fn a_worker_without_room_refuses_new_flows_and_keeps_those_it_has() {
         beyond.send(b"refused").await.unwrap();
         assert_eq!(c.ask().await, flow, "the next datagram the server gets is of the first flow");
         assert_eq!(c.flows(), 1);
+    });
+}
+
+#[test]
+fn the_guard_is_asked_about_new_flows_alone() {
+    paused(async {
+        let carrying = start(10).await;
+        let flow = carrying.ask().await;
+        guard(&carrying.listener, denying());
+        assert_eq!(carrying.ask().await, flow, "a flow that is there goes on");
+        carrying.answer(flow).await;
+
+        let stranger = Socket::bind(ANY_PORT).await.unwrap();
+        let address = carrying.client.peer_addr().unwrap();
+        stranger.send_to(b"?", address).await.unwrap();
+        assert_eq!(carrying.ask().await, flow);
+        assert_eq!((carrying.flows(), carrying.listener.refusals().denied), (1, 1));
+
+        guard(&carrying.listener, Guard::default());
+        stranger.send_to(b"?", address).await.unwrap();
+        assert_ne!(carrying.server.recv_from(&mut [0; 8]).await.unwrap().1, flow);
     });
 }

@@ -36,6 +36,15 @@ fn a_server_leaves_the_table_before_it_drains() {
 }
 
 #[test]
+fn a_server_that_is_told_to_drain_takes_no_new_flow_in_the_kernel() {
+    let mut lab = start(&text("k", &[1, 2]));
+    assert_eq!(
+        lab.reload(&format!("{}drain = true\n", text("k", &[1, 2]))),
+        ["kernel: server 2 is :2 Draining", "kernel: table p is [1]"]
+    );
+}
+
+#[test]
 fn a_draining_server_is_known_while_it_has_flows() {
     let mut lab = start(&text("k", &[1, 2]));
     *lab.flows.borrow_mut() = 1;

@@ -1,5 +1,7 @@
 //! Pools and servers: tables, identifiers, health.
 
+use deston_common::limits::MAGLEV_SLOTS;
+use deston_common::table::Index;
 use proptest::prelude::*;
 
 use super::*;
@@ -28,6 +30,55 @@ fn weights_are_read_by_weighted_round_robin_alone() {
     assert_eq!(lab.ports("default"), [1, 1, 2, 1]);
     lab.reload(&algorithm("round_robin", text));
     assert_eq!(lab.ports("default"), [1, 2]);
+}
+
+#[test]
+fn every_algorithm_has_a_table_of_its_own() {
+    let text = "[[server]]\nport = 1\nweight = 3\n[[server]]\nport = 2\n";
+    let cases = [
+        ("round_robin", Index::Cursor, 2),
+        ("weighted_round_robin", Index::Cursor, 4),
+        ("ip_hashing", Index::Client, MAGLEV_SLOTS),
+        ("maglev", Index::Flow, MAGLEV_SLOTS),
+        ("maglev\"\nhash_on = \"ip", Index::Client, MAGLEV_SLOTS),
+        ("maglev\"\nhash_on = \"ip+port", Index::ClientPort, MAGLEV_SLOTS),
+        ("random", Index::Random, 4),
+        ("least_connections", Index::Least, 2),
+        ("p2c", Index::Least, 2),
+    ];
+    for (name, index, len) in cases {
+        let lab = start(&algorithm(name, text));
+        let view = lab.pool("default").view();
+        assert_eq!((view.table.index, view.table.len), (index as u32, len), "{name}");
+    }
+}
+
+#[test]
+fn maglev_gives_shares_by_weight_and_ip_hashing_equal_ones() {
+    let text = "[[server]]\nport = 1\nweight = 3\n[[server]]\nport = 2\n";
+    let share_of_first = |name: &str| {
+        let ports = start(&algorithm(name, text)).ports("default");
+        ports.iter().filter(|port| **port == 1).count() * 100 / ports.len()
+    };
+    assert!((74..=76).contains(&share_of_first("maglev")));
+    assert!((49..=51).contains(&share_of_first("ip_hashing")));
+}
+
+#[test]
+fn a_server_that_drains_leaves_the_table_and_is_still_probed() {
+    let text =
+        |drain: bool| format!("[[server]]\nport = 1\ndrain = {drain}\n[[server]]\nport = 2\n");
+    let mut lab = start(&text(false));
+    let server = lab.server("default", 1);
+    lab.reload(&text(true));
+    assert_eq!(lab.ports("default"), [2]);
+    assert_eq!(lab.reconciler.probed().count(), 2);
+    assert_eq!(lab.reconciler.up("default"), (1, 2));
+    lab.set("default", 1, Condition::Down);
+    lab.set("default", 1, Condition::Up);
+    assert_eq!(lab.ports("default"), [2], "probes do not end it");
+    lab.reload(&text(false));
+    assert!(Arc::ptr_eq(&server, &lab.server("default", 1)));
 }
 
 #[test]

@@ -1,0 +1,124 @@
+//! What a listener speaks: the settings of each layer, and which keys go with which.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use deston_common::limits::{SNAT_PORT_MAX, SNAT_PORT_MIN};
+
+use super::{pools, reach};
+use crate::config::file;
+use crate::config::names::LayerName;
+use crate::config::problem::{Problem, Problems, Span};
+use crate::config::section::Field;
+use crate::model::{
+    DatapathChoice, FlowTimeouts, Forwarding, HttpTimeouts, L4, L7, Layer, Protocol, SnatPorts,
+};
+
+/// The layer and its settings; reports keys that are not for it.
+pub(super) fn layer(
+    file: &file::Listener,
+    ip: Option<IpAddr>,
+    pool: Option<&pools::Draft<'_>>,
+    problems: &Problems,
+) -> Option<Layer> {
+    match file.layer.or(LayerName::L4)? {
+        LayerName::L4 => {
+            check_absent(&l7_keys(file), "is for layer 7", "write `layer = \"L7\"`", problems);
+            reach::check(file, ip, pool, problems);
+            l4(file, problems).map(Layer::L4)
+        }
+        LayerName::L7 => {
+            check_absent(&l4_keys(file), "is for layer 4", "write `layer = \"L4\"`", problems);
+            if let Some(at) = file.port.given().filter(|at| at.value == 0) {
+                let message = "`port = 0` is for layer 4: a layer 7 listener has one port";
+                problems.add(Problem::at(at.span.clone(), message));
+            }
+            l7(file).map(Layer::L7)
+        }
+    }
+}
+
+fn l4(file: &file::Listener, problems: &Problems) -> Option<L4> {
+    let protocol = file.protocol.or(Protocol::Tcp)?;
+    if let (Protocol::Udp, Some(at)) = (protocol, file.tunnel_idle.given()) {
+        let message = "`tunnel_idle` is for TCP, and this listener's protocol is UDP";
+        problems.add(
+            Problem::at(at.key.clone(), message).help("use `udp_two_way` of [listener.flows]"),
+        );
+    }
+    let one_packet = file.flows.one_packet.given().filter(|at| at.value);
+    if let (Protocol::Tcp, Some(at)) = (protocol, one_packet) {
+        let message = "`one_packet` is for UDP, and this listener's protocol is TCP";
+        problems.add(Problem::at(at.key.clone(), message).help("remove it"));
+    }
+    let (min, max) = file.snat_ports.or((SNAT_PORT_MIN, SNAT_PORT_MAX))?;
+    Some(L4 {
+        protocol,
+        datapath: file.datapath.or(DatapathChoice::Auto)?,
+        forwarding: file.forwarding.or(Forwarding::Nat)?,
+        interfaces: file.interfaces.or(Vec::new())?,
+        snat_ips: file.snat_ips.or(Vec::new())?,
+        snat_ports: SnatPorts { min, max },
+        icmp_echo: file.icmp_echo.or(true)?,
+        one_packet: file.flows.one_packet.or(false)?,
+        flows: FlowTimeouts {
+            tcp_syn: file.flows.tcp_syn.or(Duration::from_secs(20))?,
+            tcp_established: file.flows.tcp_established.or(Duration::from_secs(2 * 60 * 60))?,
+            tcp_fin: file.flows.tcp_fin.or(Duration::from_secs(30))?,
+            tcp_rst: file.flows.tcp_rst.or(Duration::from_secs(5))?,
+            udp_one_way: file.flows.udp_one_way.or(Duration::from_secs(30))?,
+            udp_two_way: file.flows.udp_two_way.or(Duration::from_secs(180))?,
+        },
+        tunnel_idle: file.tunnel_idle.or(Duration::from_secs(60 * 60))?,
+    })
+}
+
+fn l7(file: &file::Listener) -> Option<L7> {
+    Some(L7 {
+        datapath: file.datapath.or(DatapathChoice::Auto)?,
+        interfaces: file.interfaces.or(Vec::new())?,
+        timeouts: HttpTimeouts {
+            request_head: file.request_head.or(Duration::from_secs(10))?,
+            client_idle: file.client_idle.or(Duration::from_secs(60))?,
+            stream_idle: file.stream_idle.or(Duration::from_secs(5 * 60))?,
+            tunnel_idle: file.tunnel_idle.or(Duration::from_secs(60 * 60))?,
+        },
+    })
+}
+
+/// A key and where it is written, if it is.
+type Written = (&'static str, Option<Span>);
+
+fn written<T: Clone>(key: &'static str, field: &Field<T>) -> Written {
+    (key, field.given().map(|at| at.key.clone()))
+}
+
+fn l7_keys(file: &file::Listener) -> [Written; 3] {
+    [
+        written("request_head", &file.request_head),
+        written("client_idle", &file.client_idle),
+        written("stream_idle", &file.stream_idle),
+    ]
+}
+
+fn l4_keys(file: &file::Listener) -> [Written; 6] {
+    [
+        written("protocol", &file.protocol),
+        written("forwarding", &file.forwarding),
+        written("snat_ips", &file.snat_ips),
+        written("snat_ports", &file.snat_ports),
+        written("icmp_echo", &file.icmp_echo),
+        ("flows", file.flows.header.clone()),
+    ]
+}
+
+fn check_absent(keys: &[Written], why: &str, otherwise: &str, problems: &Problems) {
+    for (key, span) in keys {
+        if let Some(span) = span {
+            problems.add(
+                Problem::at(span.clone(), format!("`{key}` {why}"))
+                    .help(format!("remove it, or {otherwise}")),
+            );
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Whether packets of a layer 4 listener can reach its servers as it asks: what the kernel alone
+//! does, which ports can be changed, and which address families go together.
+
+use std::net::IpAddr;
+
+use super::pools::{self, ServerDraft};
+use crate::config::file;
+use crate::config::problem::{Problem, Problems};
+use crate::model::{DatapathChoice, Forwarding, ServerPort};
+
+/// Reports every combination that cannot work.
+pub(super) fn check(
+    file: &file::Listener,
+    ip: Option<IpAddr>,
+    pool: Option<&pools::Draft<'_>>,
+    problems: &Problems,
+) {
+    check_userspace(file, problems);
+    check_any_port(file, ip, problems);
+    let (Some(forwarding), Some(ip)) = (file.forwarding.or(Forwarding::Nat), ip) else { return };
+    check_sources(file, forwarding, ip, problems);
+    if let Some(pool) = pool {
+        check_families(file, forwarding, ip, pool, problems);
+        check_ports(file, forwarding, pool, problems);
+    }
+}
+
+/// What the kernel alone does cannot be asked of userspace.
+fn check_userspace(file: &file::Listener, problems: &Problems) {
+    let userspace = file.datapath.given().filter(|at| at.value == DatapathChoice::Userspace);
+    let Some(datapath) = userspace else { return };
+    let forwarding = file.forwarding.given().filter(|at| at.value != Forwarding::Nat);
+    let any_port = file.port.given().filter(|at| at.value == 0);
+    let one_packet = file.flows.one_packet.given().filter(|at| at.value);
+    let asked = [
+        forwarding.map(|at| (format!("`forwarding = \"{}\"`", at.value), at.span.clone())),
+        any_port.map(|at| ("`port = 0`".to_owned(), at.span.clone())),
+        one_packet.map(|at| ("`one_packet`".to_owned(), at.span.clone())),
+    ];
+    for (what, span) in asked.into_iter().flatten() {
+        let message = format!("{what} needs the kernel, and this listener's datapath is userspace");
+        problems.add(
+            Problem::at(span, message)
+                .see(Some(datapath.span.clone()), "the datapath")
+                .help("write `datapath = \"auto\"`"),
+        );
+    }
+}
+
+/// Every port of an address would be taken from whoever else is there.
+fn check_any_port(file: &file::Listener, ip: Option<IpAddr>, problems: &Problems) {
+    let Some(at) = file.port.given().filter(|at| at.value == 0) else { return };
+    let Some(ip) = ip.filter(|ip| ip.is_unspecified() || ip.is_loopback()) else { return };
+    let message = format!("`port = 0` takes every port, and {ip} is not for this listener alone");
+    problems.add(
+        Problem::at(at.span.clone(), message)
+            .see(file.address.span(), "this address")
+            .help("give the listener an address of its own, or a port"),
+    );
+}
+
+/// Source addresses and ports are used where the source is translated.
+fn check_sources(file: &file::Listener, forwarding: Forwarding, ip: IpAddr, problems: &Problems) {
+    let addresses = file.snat_ips.given();
+    let keys = [
+        ("snat_ips", addresses.filter(|at| !at.value.is_empty()).map(|at| at.key.clone())),
+        ("snat_ports", file.snat_ports.given().map(|at| at.key.clone())),
+    ];
+    if forwarding != Forwarding::Nat {
+        for (key, span) in keys {
+            let Some(span) = span else { continue };
+            let message = format!("`{key}` is for nat: `{forwarding}` keeps the client's address");
+            problems.add(
+                Problem::at(span, message)
+                    .see(file.forwarding.span(), "the forwarding")
+                    .help("remove it"),
+            );
+        }
+        return;
+    }
+    let Some(at) = addresses else { return };
+    if let Some(other) = at.value.iter().find(|address| address.is_ipv4() != ip.is_ipv4()) {
+        let message = format!("`snat_ips` has {other}, and the listener's address is {ip}");
+        problems.add(
+            Problem::at(at.span.clone(), message)
+                .help(format!("write {} addresses alone", family(ip))),
+        );
+    }
+}
+
+fn check_families(
+    file: &file::Listener,
+    forwarding: Forwarding,
+    ip: IpAddr,
+    pool: &pools::Draft<'_>,
+    problems: &Problems,
+) {
+    let kernel = file.datapath.given().filter(|at| match at.value {
+        DatapathChoice::Xdp | DatapathChoice::Tc => true,
+        DatapathChoice::Auto | DatapathChoice::Userspace => false,
+    });
+    let any_port = file.port.given().is_some_and(|at| at.value == 0);
+    let one_packet = file.flows.one_packet.given().is_some_and(|at| at.value);
+    let (asks, span) = match (forwarding, kernel) {
+        // Userspace connects to servers of either family.
+        (Forwarding::Nat, None) if !any_port && !one_packet => return,
+        (Forwarding::Nat, Some(at)) => (format!("datapath `{}`", at.value), Some(at.span.clone())),
+        (Forwarding::Nat, None) => ("the kernel datapath".to_owned(), file.header.clone()),
+        (Forwarding::Dnat | Forwarding::DsrL2 | Forwarding::DsrIpip, _) => {
+            (format!("`{forwarding}`"), file.forwarding.span())
+        }
+    };
+    let cannot = |draft: &&ServerDraft| match forwarding {
+        Forwarding::Nat | Forwarding::Dnat | Forwarding::DsrL2 => {
+            draft.server.address.is_ipv4() != ip.is_ipv4()
+        }
+        // An IPv4 packet goes into an IPv6 one, and not the other way round.
+        Forwarding::DsrIpip => ip.is_ipv6() && draft.server.address.is_ipv4(),
+    };
+    if let Some(draft) = pool.servers.iter().find(cannot) {
+        let server = draft.server.address.ip();
+        let (ours, theirs) = (family(ip), family(server));
+        let message = format!(
+            "{asks} cannot carry {ours} to an {theirs} server: the listener has {ip}, the server \
+             {server}"
+        );
+        problems.add(Problem::near(span, message).see(draft.span.clone(), "this server"));
+    }
+}
+
+fn family(ip: IpAddr) -> &'static str {
+    if ip.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+/// A server that answers clients itself sees the port that they asked for.
+fn check_ports(
+    file: &file::Listener,
+    forwarding: Forwarding,
+    pool: &pools::Draft<'_>,
+    problems: &Problems,
+) {
+    let Some(port) = file.port.or(super::DEFAULT_PORT).filter(|_| forwarding.is_direct_return())
+    else {
+        return;
+    };
+    for draft in &pool.servers {
+        match draft.server.port() {
+            ServerPort::One(other) if other != port => problems.add(
+                Problem::near(
+                    draft.port_span.clone(),
+                    format!(
+                        "`{forwarding}` cannot change the port: the listener has {port}, and this \
+                         server {other}"
+                    ),
+                )
+                .see(file.port.span().or(file.header.clone()), "the listener")
+                .help(format!("write `port = {port}`")),
+            ),
+            ServerPort::One(_) | ServerPort::Kept => {}
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What the kernel can refuse.
+
+use aya::maps::MapError;
+use aya::programs::ProgramError;
+
+/// Why the kernel refused.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The object could not be loaded.
+    #[error("loading the kernel programs: {0}")]
+    Load(#[from] aya::EbpfError),
+    /// A program is missing or was refused by the verifier.
+    #[error("program {name}: {source}")]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// What the kernel said.
+        source: ProgramError,
+    },
+    /// The object lacks a map or a program that this build expects.
+    #[error("the kernel object has no `{0}`: it was built from other sources")]
+    Missing(&'static str),
+    /// A map could not be read or written.
+    #[error("map {name}: {source}")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// What the kernel said.
+        source: MapError,
+    },
+}
+
+/// Why a program could not be attached to an interface.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// There is no such interface.
+    #[error("there is no interface `{0}`")]
+    NoInterface(String),
+    /// The interface has an XDP program already.
+    #[error(
+        "interface `{0}` has another XDP program: remove it (`ip link set dev {0} xdp off`), or use \
+         datapath = \"userspace\""
+    )]
+    Taken(String),
+    /// The driver does not do native XDP.
+    #[error(
+        "interface `{0}` does not support native XDP: use datapath = \"auto\" or \"userspace\" (to \
+         try things out, `[kernel] xdp_mode = \"generic\"` works on any interface)"
+    )]
+    NotNative(String),
+    /// The programs are not there.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The kernel refused for another reason.
+    #[error("attaching to interface `{interface}`: {source}")]
+    Refused {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: ProgramError,
+    },
+}
+
+/// Names the program of an error.
+pub(super) fn program(name: &'static str) -> impl Fn(ProgramError) -> KernelError {
+    move |source| KernelError::Program { name, source }
+}
+
+/// Names the map of an error.
+pub(super) fn map(name: &'static str) -> impl Fn(MapError) -> KernelError {
+    move |source| KernelError::Map { name, source }
+}
+
+/// The system's error number inside an aya error.
+pub(super) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut source = Some(error);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return io.raw_os_error();
+        }
+        source = error.source();
+    }
+    None
+}

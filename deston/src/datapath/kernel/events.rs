@@ -1,0 +1,66 @@
+//! What the programs tell.
+
+use deston_common::event::{Ended, Traced, kind};
+
+use super::Kernel;
+
+/// One event of the ring buffer EVENTS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A packet that the filter in TRACE chose.
+    Traced(Traced),
+    /// A promoted flow that ended.
+    Ended(Ended),
+}
+
+impl Kernel {
+    /// What the programs have told since the last call.
+    pub fn events(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(item) = self.events.next() {
+            events.extend(Event::decode(&item));
+        }
+        events
+    }
+}
+
+impl Event {
+    /// Reads an event; `None` if it is of an unknown kind, or shorter than its kind.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        match u32::from_ne_bytes(*bytes.first_chunk()?) {
+            kind::TRACED => read(bytes).map(Self::Traced),
+            kind::ENDED => read(bytes).map(Self::Ended),
+            _ => None,
+        }
+    }
+}
+
+/// The value that `bytes` begin with.
+fn read<T: aya::Pod>(bytes: &[u8]) -> Option<T> {
+    let bytes = bytes.get(..size_of::<T>())?;
+    // SAFETY: there are as many bytes, they may be unaligned, and every pattern is a value of Pod.
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_by_their_kind() {
+        let mut bytes = [0; size_of::<Ended>()];
+        bytes[..4].copy_from_slice(&kind::ENDED.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&3_u32.to_ne_bytes());
+        let ended = Ended { kind: kind::ENDED, reason: 3, ..Ended::default() };
+        assert_eq!(Event::decode(&bytes), Some(Event::Ended(ended)));
+        bytes[0] = kind::TRACED as u8;
+        assert!(matches!(Event::decode(&bytes), Some(Event::Traced(Traced { outcome: 3, .. }))));
+    }
+
+    #[test]
+    fn what_is_cut_or_unknown_is_no_event() {
+        assert_eq!(Event::decode(&[]), None);
+        assert_eq!(Event::decode(&kind::TRACED.to_ne_bytes()), None);
+        assert_eq!(Event::decode(&[9; 256]), None);
+    }
+}
