@@ -46,6 +46,8 @@ pub(super) struct Known {
     presence: Presence,
     /// `drain` of the configuration.
     drain: bool,
+    /// Fails its clients: see `outlier`.
+    pub(super) ejected: bool,
 }
 
 /// Whether the configuration has a server.
@@ -72,7 +74,9 @@ impl Known {
         match (self.presence, self.condition) {
             (Presence::Removed, _) => ServerState::Draining,
             (Presence::Configured, Condition::Down) => ServerState::Down,
-            (Presence::Configured, Condition::Up) if self.drain => ServerState::Draining,
+            (Presence::Configured, Condition::Up) if self.drain || self.ejected => {
+                ServerState::Draining
+            }
             (Presence::Configured, Condition::Up) => ServerState::Active,
         }
     }
@@ -80,6 +84,11 @@ impl Known {
     /// Whether a table may name it.
     pub(super) fn is_eligible(&self) -> bool {
         self.state() == ServerState::Active
+    }
+
+    /// Whether its connections shall finish and not last: it is on its way out.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.drain || self.presence == Presence::Removed
     }
 }
 
@@ -136,6 +145,7 @@ impl Servers {
                     condition: Condition::Up,
                     presence: Presence::Configured,
                     drain: server.drain,
+                    ejected: false,
                 }
             }
         };
@@ -147,6 +157,7 @@ impl Servers {
     pub(super) fn remove(&mut self, key: &ServerKey) -> Option<&Known> {
         let known = self.known.get_mut(key)?;
         known.presence = Presence::Removed;
+        known.ejected = false;
         Some(known)
     }
 

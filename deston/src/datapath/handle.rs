@@ -6,6 +6,7 @@
 //! the handle, which detaches everything.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc as answers;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -14,10 +15,10 @@ use deston_common::server::{ServerId, ServerState};
 use deston_common::table::Table;
 use tokio::sync::mpsc as requests;
 
-use super::balancer::{Balancer, DatapathError, Report};
+use super::balancer::{Balancer, Chosen, DatapathError, Report};
 use super::drain::Drain;
-use super::plan::Asked;
-use crate::model::{self, Listener};
+use super::plan::{Reason, Role};
+use crate::model::{self, Layer, Listener};
 
 /// Requests are answered one by one and their sender waits, so there is never more than one.
 const QUEUE: usize = 1;
@@ -41,15 +42,16 @@ struct Request {
 type Answerer = answers::SyncSender<Result<Answer, DatapathError>>;
 
 enum Command {
-    Carry(Box<Listener>, Vec<SocketAddr>, Asked),
-    PutServer(ServerId, Box<model::Server>, ServerState),
-    DrainServer(ServerId),
+    Carry(Arc<Listener>, Vec<SocketAddr>, Role),
+    Reach(Arc<Listener>, Vec<SocketAddr>),
+    PutServer(Box<(model::Pool, model::Server)>, ServerId, ServerState),
+    DrainServer(ServerId, Duration),
     ForgetServer(ServerId),
     OpenFlows(ServerId),
-    PutTable(String, Box<Table>),
+    PutTable(Box<model::Pool>, Box<Table>),
     ForgetPool(String),
-    Open(Box<Listener>),
-    Close(Box<Listener>),
+    Open(Arc<Listener>),
+    Close(Arc<Listener>),
     Settle,
     Drain(Duration),
     Report,
@@ -57,6 +59,7 @@ enum Command {
 
 enum Answer {
     Done,
+    Chosen(Chosen),
     Flows(u64),
     Report(Option<Report>),
 }
@@ -67,32 +70,48 @@ impl Datapath {
         Self { settings, running: None }
     }
 
-    /// Whether the kernel can carry a layer 4 listener. If so, the programs are loaded and attached
-    /// to its interfaces, which changes nothing for any packet until a listener is opened. They
-    /// stay attached until [`settle`](Self::settle), or for as long as a listener needs them.
+    /// Whether and where the kernel can carry a layer 4 listener. If so, the programs are loaded and
+    /// attached to its interfaces, which changes nothing for any packet until a listener is opened.
+    /// They stay attached until [`settle`](Self::settle), or for as long as a listener needs them.
     pub fn carry(
         &mut self,
         listener: &Listener,
         servers: &[SocketAddr],
-        asked: Asked,
-    ) -> Result<(), DatapathError> {
-        let command = Command::Carry(Box::new(listener.clone()), servers.to_vec(), asked);
-        self.tell(command)
+    ) -> Result<Chosen, DatapathError> {
+        let Layer::L4(l4) = &listener.layer else { return Err(Reason::NotLayer4.into()) };
+        let role = Role::Balance(l4.forwarding);
+        self.choose(Command::Carry(Arc::new(listener.clone()), servers.to_vec(), role))
     }
 
-    /// Writes a server, and keeps the way to it known from here on.
+    /// The same for the guard of a listener that userspace serves.
+    pub fn guard(&mut self, listener: &Listener) -> Result<Chosen, DatapathError> {
+        self.choose(Command::Carry(Arc::new(listener.clone()), Vec::new(), Role::Guard))
+    }
+
+    /// Makes ready for servers that are new to a listener that the kernel carries.
+    pub fn reach(
+        &mut self,
+        listener: &Listener,
+        servers: &[SocketAddr],
+    ) -> Result<(), DatapathError> {
+        self.tell(Command::Reach(Arc::new(listener.clone()), servers.to_vec()))
+    }
+
+    /// Writes a server of a pool, and keeps the way to it known from here on.
     pub fn put_server(
         &mut self,
+        pool: &model::Pool,
         id: ServerId,
         server: &model::Server,
         state: ServerState,
     ) -> Result<(), DatapathError> {
-        self.tell(Command::PutServer(id, Box::new(server.clone()), state))
+        self.tell(Command::PutServer(Box::new((pool.clone(), server.clone())), id, state))
     }
 
-    /// Takes a server out: it gets no new flow, and its old ones go on.
-    pub fn drain_server(&mut self, id: ServerId) -> Result<(), DatapathError> {
-        self.tell(Command::DrainServer(id))
+    /// Takes a server out: it gets no new flow, and old ones that last longer than `within` are
+    /// ended.
+    pub fn drain_server(&mut self, id: ServerId, within: Duration) -> Result<(), DatapathError> {
+        self.tell(Command::DrainServer(id, within))
     }
 
     /// Forgets a server that has no flow and that no table names.
@@ -100,17 +119,17 @@ impl Datapath {
         self.tell(Command::ForgetServer(id))
     }
 
-    /// Flows that count against a server.
+    /// Flows that name a server.
     pub fn open_flows(&self, id: ServerId) -> Result<u64, DatapathError> {
         match self.ask(Command::OpenFlows(id))? {
             Answer::Flows(flows) => Ok(flows),
-            Answer::Done | Answer::Report(_) => Ok(0),
+            Answer::Done | Answer::Chosen(_) | Answer::Report(_) => Ok(0),
         }
     }
 
-    /// Swaps a pool's table: a packet sees the old one or the new one.
-    pub fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), DatapathError> {
-        self.tell(Command::PutTable(pool.to_owned(), Box::new(*table)))
+    /// Swaps a pool's table, or changes its settings: a packet sees the old ones or the new ones.
+    pub fn put_table(&mut self, pool: &model::Pool, table: &Table) -> Result<(), DatapathError> {
+        self.tell(Command::PutTable(Box::new(pool.clone()), Box::new(*table)))
     }
 
     /// Forgets a pool that no open listener is served by.
@@ -121,12 +140,12 @@ impl Datapath {
     /// Opens a listener that can be carried, or changes its settings; its pool's servers and table
     /// must stand already.
     pub fn open(&mut self, listener: &Listener) -> Result<(), DatapathError> {
-        self.tell(Command::Open(Box::new(listener.clone())))
+        self.tell(Command::Open(Arc::new(listener.clone())))
     }
 
     /// Closes a listener: it gets no new flow, and its old ones go on.
     pub fn close(&mut self, listener: &Listener) -> Result<(), DatapathError> {
-        self.tell(Command::Close(Box::new(listener.clone())))
+        self.tell(Command::Close(Arc::new(listener.clone())))
     }
 
     /// Ends the preparations of [`carry`](Self::carry), applied or not: interfaces that nothing needs
@@ -143,7 +162,7 @@ impl Datapath {
         }
         match self.ask(Command::Drain(deadline))? {
             Answer::Flows(open) => Ok(open),
-            Answer::Done | Answer::Report(_) => Ok(0),
+            Answer::Done | Answer::Chosen(_) | Answer::Report(_) => Ok(0),
         }
     }
 
@@ -154,16 +173,29 @@ impl Datapath {
         }
         match self.ask(Command::Report)? {
             Answer::Report(report) => Ok(report),
-            Answer::Done | Answer::Flows(_) => Ok(None),
+            Answer::Done | Answer::Chosen(_) | Answer::Flows(_) => Ok(None),
+        }
+    }
+
+    fn choose(&mut self, command: Command) -> Result<Chosen, DatapathError> {
+        self.begin()?;
+        match self.ask(command)? {
+            Answer::Chosen(chosen) => Ok(chosen),
+            Answer::Done | Answer::Flows(_) | Answer::Report(_) => Err(DatapathError::Gone),
         }
     }
 
     /// Starts the thread if it does not run, and tells it.
     fn tell(&mut self, command: Command) -> Result<(), DatapathError> {
+        self.begin()?;
+        self.ask(command).map(drop)
+    }
+
+    fn begin(&mut self) -> Result<(), DatapathError> {
         if self.running.is_none() {
             self.running = Some(start(self.settings.clone())?);
         }
-        self.ask(command).map(drop)
+        Ok(())
     }
 
     fn ask(&self, command: Command) -> Result<Answer, DatapathError> {
@@ -259,11 +291,14 @@ async fn due(draining: &mut Option<(Drain, Answerer)>) {
 
 async fn obey(balancer: &mut Balancer, command: Command) -> Result<Answer, DatapathError> {
     match command {
-        Command::Carry(listener, servers, asked) => {
-            balancer.carry(&listener, &servers, asked).await?;
+        Command::Carry(listener, servers, role) => {
+            return balancer.carry(&listener, &servers, role).await.map(Answer::Chosen);
         }
-        Command::PutServer(id, server, state) => balancer.put_server(id, &server, state).await?,
-        Command::DrainServer(id) => balancer.drain_server(id)?,
+        Command::Reach(listener, servers) => balancer.reach(&listener, &servers).await?,
+        Command::PutServer(of, id, state) => {
+            balancer.put_server(&of.0, id, &of.1, state).await?;
+        }
+        Command::DrainServer(id, within) => balancer.drain_server(id, within)?,
         Command::ForgetServer(id) => balancer.forget_server(id)?,
         Command::OpenFlows(id) => return Ok(Answer::Flows(balancer.open_flows(id)?)),
         Command::PutTable(pool, table) => balancer.put_table(&pool, &table)?,

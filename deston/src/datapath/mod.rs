@@ -4,6 +4,7 @@
 //! table, open a listener) and knows neither the configuration nor the proxy.
 
 mod balancer;
+mod contents;
 mod drain;
 mod handle;
 mod host;
@@ -13,10 +14,10 @@ mod plan;
 mod refusals;
 mod upkeep;
 
-pub use balancer::{DatapathError, Report};
+pub use balancer::{Chosen, DatapathError, Report};
 pub use handle::Datapath;
 pub use host::HostError;
 #[cfg(feature = "testing")]
 pub use kernel::{Action, Ran};
 pub use kernel::{AttachError, Attached, Event, Hook, Kernel, KernelError, Sizes, Swept};
-pub use plan::{Asked, Reason};
+pub use plan::Reason;

@@ -14,7 +14,8 @@ use deston_common::table::Table;
 
 use super::*;
 use crate::config;
-use crate::datapath::{Asked, DatapathError, Reason};
+use crate::control::hold::Beside;
+use crate::datapath::{Chosen, DatapathError, Hook, Reason};
 
 /// Everything the datapaths were told, in order.
 #[derive(Clone, Default)]
@@ -72,7 +73,8 @@ impl UserspaceDatapath for Paper {
     }
 }
 
-/// A kernel that carries every listener whose name begins with `k`.
+/// A kernel that carries every listener whose name begins with `k`, and guards those that begin with
+/// `g`.
 struct PaperKernel {
     journal: Journal,
     flows: Rc<RefCell<u64>>,
@@ -85,17 +87,38 @@ impl KernelDatapath for PaperKernel {
         &mut self,
         listener: &model::Listener,
         servers: &[model::Server],
-        _: Asked,
+    ) -> Result<Chosen, DatapathError> {
+        self.reach(listener, servers)?;
+        if listener.name.starts_with('k') {
+            Ok(Chosen { hook: Hook::Xdp, why_not_xdp: None })
+        } else {
+            Err(Reason::NoDefaultRoute.into())
+        }
+    }
+
+    fn reach(
+        &mut self,
+        _: &model::Listener,
+        servers: &[model::Server],
     ) -> Result<(), DatapathError> {
         let unroutable = *self.unroutable.borrow();
         if servers.iter().any(|server| server.address.port() == unroutable) {
-            return Err(Reason::NoRoute(std::net::Ipv4Addr::LOCALHOST).into());
+            return Err(Reason::NoRoute(std::net::Ipv4Addr::LOCALHOST.into()).into());
         }
-        if listener.name.starts_with('k') { Ok(()) } else { Err(Reason::Wildcard.into()) }
+        Ok(())
+    }
+
+    fn guard(&mut self, listener: &model::Listener) -> Result<Chosen, DatapathError> {
+        if listener.name.starts_with('g') {
+            Ok(Chosen { hook: Hook::Tc, why_not_xdp: None })
+        } else {
+            Err(Reason::GuardOfLoopback.into())
+        }
     }
 
     fn put_server(
         &mut self,
+        _: &model::Pool,
         id: ServerId,
         server: &model::Server,
         state: ServerState,
@@ -105,8 +128,8 @@ impl KernelDatapath for PaperKernel {
         Ok(())
     }
 
-    fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), NotTaken> {
-        self.journal.write(format!("kernel: table {pool} is {:?}", slots(table)));
+    fn put_table(&mut self, pool: &model::Pool, table: &Table) -> Result<(), NotTaken> {
+        self.journal.write(format!("kernel: table {} is {:?}", pool.name, slots(table)));
         Ok(())
     }
 
@@ -127,7 +150,7 @@ impl KernelDatapath for PaperKernel {
         self.journal.write(format!("kernel: forget pool {pool}"));
     }
 
-    fn drain_server(&mut self, id: ServerId) {
+    fn drain_server(&mut self, id: ServerId, _: Duration) {
         self.journal.write(format!("kernel: drain server {}", id.0));
     }
 
