@@ -72,7 +72,9 @@ pub fn server(seed: Seed, address: SocketAddr) -> u64 {
 }
 
 /// SipHash-1-3 of 16 bytes, given as two little-endian words.
-#[inline(always)]
+///
+/// A function of its own in the kernel programs too: it is long, and used in many places.
+#[inline(never)]
 pub fn siphash13(seed: Seed, first: u64, second: u64) -> u64 {
     let mut v = [
         seed.k0 ^ 0x736f_6d65_7073_6575,

@@ -1,89 +1,369 @@
 //! Claiming a SNAT port and recording a new flow in both directions.
+//!
+//! The entry in HALF_REPLIES is the claim: it goes in first, and no server can answer before it
+//! stands.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use deston_common::conntrack::State;
-use deston_common::flow::{FlowEntry, FlowKey, ReplyEntry};
-use deston_common::hash::{Seed, siphash13};
-use deston_common::limits::PORT_PROBES;
-use deston_common::listener::ListenerEntry;
-use deston_common::net::Be16;
+use deston_common::event::reason;
+use deston_common::flow::{FlowEntry, FlowKey, ReplyEntry, flags};
+use deston_common::hash::{self, Seed};
+use deston_common::limits::{PORT_PROBES, RETRY_AFTER_NS};
+use deston_common::listener::{self, Forwarding, ListenerEntry, MAX_SNAT_ADDRESSES};
+use deston_common::net::{Address, Be16, TCP};
 use deston_common::outcome::Outcome;
 use deston_common::server::{ServerEntry, ServerId};
 
-use crate::parse::Parsed;
-use crate::rewrite::Hop;
-use crate::{conntrack, maps, select};
+use crate::context::Context;
+use crate::family::Family;
+use crate::packet::Packet;
+use crate::verdict::Verdict;
+use crate::{conntrack, half, maps, select, transmit};
 
 const EEXIST: i32 = -17;
 
-/// Claims a free port towards `server` and records the flow; returns the reply tuple.
-///
-/// The reply entry goes in first: it is the claim, and no server can answer before it stands.
-#[inline(always)]
-pub(crate) fn port(
-    parsed: &Parsed,
+/// Gives the packet's flow to server `id` and records it, half open.
+#[inline(never)]
+pub(crate) fn flow<F: Family, P: Packet>(
+    packet: P,
+    cx: &mut Context<F::Address>,
     listener: &ListenerEntry,
     id: ServerId,
-    server: &ServerEntry,
-    client: &Hop,
-) -> Result<FlowKey, Outcome> {
-    let mut reply = FlowKey::new(
-        (server.address, server.port),
-        (server.snat_address, Be16::default()),
-        parsed.key.protocol,
-    );
-    let mut entry = ReplyEntry {
-        key: reply,
-        flow: parsed.key,
-        last_seen_ns: 0,
-        ifindex: client.ifindex,
-        source_mac: client.source_mac,
-        next_hop_mac: client.next_hop_mac,
-        last_ack: 0,
+    state: u64,
+) -> Verdict {
+    let Some(server) = select::entry(id) else { return Verdict::of(Outcome::NoServer) };
+    draft::<F, P>(packet, cx, listener, id, state);
+    let said = match Forwarding::from_number(listener.forwarding) {
+        Forwarding::Nat => nat::<F>(cx, listener, server),
+        Forwarding::Dnat => dnat::<F>(cx, listener, server),
+        Forwarding::DsrL2 | Forwarding::DsrIpip => {
+            cx.flow.reply = cx.key.reversed();
+            Verdict::CARRY
+        }
+    };
+    if said != Verdict::CARRY {
+        return said;
+    }
+    let replaces = state != 0 || listener.flags & listener::flags::ONE_PACKET != 0;
+    if let Err(error) = half::record::<F>(cx, replaces) {
+        if conntrack::is_translated(listener.forwarding) {
+            let _ = F::half_replies().remove(&cx.flow.reply);
+        }
+        return Verdict::of(if error == EEXIST { Outcome::Raced } else { Outcome::FlowsFull });
+    }
+    select::note_opened(id);
+    cx.server = id;
+    cx.to = cx.flow.reply.reversed();
+    Verdict::CARRY
+}
+
+/// Drafts both entries, all but the server's tuple.
+#[inline(always)]
+fn draft<F: Family, P: Packet>(
+    packet: P,
+    cx: &mut Context<F::Address>,
+    listener: &ListenerEntry,
+    id: ServerId,
+    state: u64,
+) {
+    let mut its = u16::from(listener.forwarding) & flags::FORWARDING;
+    if P::TC {
+        its |= flags::TC;
+    }
+    if listener.flags & listener::flags::ONE_PACKET != 0 {
+        its |= flags::ONE_PACKET;
+    }
+    cx.flow = FlowEntry {
+        key: cx.key,
+        reply: cx.key,
+        state,
+        last_seen_ns: cx.now,
+        idle_limit_ns: State(state).timeout_ns(cx.key.protocol, &listener.timeouts),
+        bytes: cx.ip_len.into(),
+        listener: listener.number,
+        server: id,
+        flags: its,
+        opened_ns: cx.now,
+        next_seq: cx.next_seq(),
         pad: 0,
     };
-    let mut claimed = Err(Outcome::SnatExhausted);
-    let ports = Ports::new(parsed, listener);
+    cx.reply = ReplyEntry {
+        key: cx.key,
+        flow: cx.key,
+        last_seen_ns: 0,
+        opened_ns: cx.now,
+        bytes: 0,
+        hop: transmit::way_back(packet, cx),
+        listener: listener.number,
+        server: id,
+        flags: its,
+        last_ack: 0,
+        first_seq: 0,
+        next_seq: 0,
+    };
+    cx.forwarding = listener.forwarding;
+}
+
+/// Claims a port towards the server, which is then in both entries.
+#[inline(always)]
+fn nat<F: Family>(
+    cx: &mut Context<F::Address>,
+    listener: &ListenerEntry,
+    server: &ServerEntry,
+) -> Verdict {
+    cx.flow.reply = FlowKey::new(
+        (F::Address::narrowed(server.address), server_port(cx, listener, server)),
+        (F::Address::narrowed(server.snat_address), Be16::default()),
+        cx.key.protocol,
+    );
+    cx.victim.is_set = 0;
+    cx.closed.is_set = 0;
+    let ports = Ports::new(cx, listener);
     for probe in 0..PORT_PROBES {
-        let Some(port) = ports.candidate(probe) else { break };
-        reply.destination_port = port;
-        entry.key = reply;
-        match maps::REPLIES.insert(reply, entry, u64::from(BPF_NOEXIST)) {
-            Ok(()) => {
-                claimed = Ok(());
-                break;
-            }
-            Err(EEXIST) => {}
-            Err(_) => {
-                claimed = Err(Outcome::FlowsFull);
-                break;
-            }
+        let Some(port) = ports.candidate(cx.key.source_port, probe) else { break };
+        if listener.snat_count > 0 {
+            let turn = ports.start.wrapping_add(probe);
+            cx.flow.reply.destination = snat_address::<F>(cx, listener, turn);
+        }
+        cx.flow.reply.destination_port = port;
+        let said = probe_one::<F>(cx);
+        if said != Verdict::GO_ON {
+            return said;
         }
     }
-    claimed?;
+    last_resort::<F>(cx)
+}
 
-    let flow = FlowEntry {
-        key: parsed.key,
-        reply,
-        state: State::default().0,
-        last_seen_ns: conntrack::now(),
-        server: id,
-        pad: 0,
-        next_seq: parsed.next_seq(),
-    };
-    match maps::FLOWS.insert(parsed.key, flow, u64::from(BPF_NOEXIST)) {
-        Ok(()) => {
-            select::record(id);
-            Ok(reply)
-        }
-        Err(error) => {
-            let _ = maps::REPLIES.remove(reply);
-            Err(if error == EEXIST { Outcome::Raced } else { Outcome::FlowsFull })
-        }
+/// The port that the server is reached by.
+#[inline(always)]
+fn server_port<A: Address>(
+    cx: &Context<A>,
+    listener: &ListenerEntry,
+    server: &ServerEntry,
+) -> Be16 {
+    if listener.flags & listener::flags::KEEP_PORT != 0 {
+        cx.key.destination_port
+    } else {
+        server.port
     }
 }
 
-/// The order in which ports are tried: from a place that depends on the flow, in odd strides.
+#[inline(always)]
+fn snat_address<F: Family>(
+    cx: &Context<F::Address>,
+    listener: &ListenerEntry,
+    turn: u32,
+) -> F::Address {
+    let place = turn.checked_rem(listener.snat_count.into()).unwrap_or(0) as usize;
+    match maps::SNAT_ADDRESSES.get(listener.number) {
+        Some(snat) => match snat.addresses.get(place & (MAX_SNAT_ADDRESSES - 1)) {
+            Some(address) => F::Address::narrowed(*address),
+            None => cx.flow.reply.destination,
+        },
+        None => cx.flow.reply.destination,
+    }
+}
+
+/// Claims the tuple `cx.flow.reply`, if nobody has it.
+#[inline(never)]
+fn probe_one<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
+    let key = cx.flow.reply;
+    if let Some(reply) = conntrack::promoted_reply::<F>(&key)
+        && !frees::<F>(cx, reply)
+    {
+        return Verdict::GO_ON;
+    }
+    cx.reply.key = key;
+    match F::half_replies().insert(&key, &cx.reply, u64::from(BPF_NOEXIST)) {
+        Ok(()) => {}
+        Err(EEXIST) => {
+            if !is_stale::<F>(cx, &key) {
+                return Verdict::GO_ON;
+            }
+            if F::half_replies().insert(&key, &cx.reply, u64::from(BPF_ANY)).is_err() {
+                return Verdict::of(Outcome::FlowsFull);
+            }
+        }
+        Err(_) => return Verdict::of(Outcome::FlowsFull),
+    }
+    // A flow may have been promoted between the two looks.
+    if F::replies().get_ptr(&key).is_some() {
+        let _ = F::half_replies().remove(&key);
+        return Verdict::GO_ON;
+    }
+    Verdict::CARRY
+}
+
+/// Whether the promoted flow of a reply entry is over, and so is ended. A closed one is remembered,
+/// should nothing else be free.
+#[inline(always)]
+fn frees<F: Family>(cx: &mut Context<F::Address>, reply: *mut ReplyEntry<F::Address>) -> bool {
+    // SAFETY: points into a live map value; so below.
+    let (key, flow_key, opened) = unsafe { ((*reply).key, (*reply).flow, (*reply).opened_ns) };
+    let Some(flow) = conntrack::promoted::<F>(&flow_key) else { return false };
+    if conntrack::is_over::<F>(flow, cx.now) {
+        conntrack::end::<F>(flow, cx.now, reason::IDLE);
+        return true;
+    }
+    // SAFETY: as above.
+    let (state, next) = unsafe { (State((*flow).state), (*flow).next_seq) };
+    let is_higher = (cx.seq.wrapping_sub(next) as i32) > 0;
+    if cx.key.protocol == TCP && state.is_closed() && is_higher && cx.closed.is_set == 0 {
+        cx.closed.address = key.destination;
+        cx.closed.port = key.destination_port;
+        cx.closed.is_set = 1;
+        cx.closed.opened_ns = opened;
+    }
+    false
+}
+
+/// Whether a half-open claim is nobody's any more. The oldest one that the server has not answered
+/// is remembered, should nothing be free.
+#[inline(always)]
+fn is_stale<F: Family>(cx: &mut Context<F::Address>, key: &FlowKey<F::Address>) -> bool {
+    let Some(reply) = half::reply::<F>(key) else { return true };
+    // SAFETY: points into a live map value; so below.
+    let (flow_key, seen, opened) =
+        unsafe { ((*reply).flow, (*reply).last_seen_ns, (*reply).opened_ns) };
+    match half::flow::<F>(&flow_key) {
+        Some(flow) => {
+            // SAFETY: as above.
+            let (its, last, limit, one_packet) = unsafe {
+                (
+                    (*flow).reply,
+                    (*flow).last_seen_ns,
+                    (*flow).idle_limit_ns,
+                    (*flow).flags & flags::ONE_PACKET != 0,
+                )
+            };
+            // With `one_packet` a client has many claims, and names the last.
+            if its != *key && !one_packet {
+                return true;
+            }
+            if cx.now.saturating_sub(last) > limit {
+                let _ = F::half_flows().remove(&flow_key);
+                return true;
+            }
+        }
+        // The kernel has evicted it; the server may still answer for a moment.
+        None => {
+            if cx.now.saturating_sub(opened) > RETRY_AFTER_NS {
+                return true;
+            }
+        }
+    }
+    if seen == 0 && (cx.victim.is_set == 0 || opened < cx.victim.opened_ns) {
+        cx.victim.address = key.destination;
+        cx.victim.port = key.destination_port;
+        cx.victim.is_set = 1;
+        cx.victim.opened_ns = opened;
+    }
+    false
+}
+
+/// Every port that was tried is taken: steals the oldest unanswered claim, so that new clients get
+/// through a flood; else takes the port of a closed flow.
+#[inline(never)]
+fn last_resort<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
+    if cx.victim.is_set == 1 {
+        cx.flow.reply.destination = cx.victim.address;
+        cx.flow.reply.destination_port = cx.victim.port;
+        let key = cx.flow.reply;
+        if let Some(reply) = half::reply::<F>(&key) {
+            // SAFETY: points into a live map value.
+            let flow_key = unsafe { (*reply).flow };
+            let _ = F::half_flows().remove(&flow_key);
+        }
+        cx.reply.key = key;
+        return match F::half_replies().insert(&key, &cx.reply, u64::from(BPF_ANY)) {
+            Ok(()) => Verdict::CARRY,
+            Err(_) => Verdict::of(Outcome::FlowsFull),
+        };
+    }
+    if cx.closed.is_set == 1 {
+        cx.flow.reply.destination = cx.closed.address;
+        cx.flow.reply.destination_port = cx.closed.port;
+        let key = cx.flow.reply;
+        if let Some(reply) = conntrack::promoted_reply::<F>(&key) {
+            // SAFETY: points into a live map value.
+            let flow_key = unsafe { (*reply).flow };
+            if let Some(flow) = conntrack::promoted::<F>(&flow_key) {
+                conntrack::end::<F>(flow, cx.now, reason::CLOSED);
+            }
+        }
+        if probe_one::<F>(cx) == Verdict::CARRY {
+            return Verdict::CARRY;
+        }
+    }
+    Verdict::of(Outcome::SnatExhausted)
+}
+
+/// Claims the client's own tuple towards the server: taken only where one server serves two
+/// listeners and the client uses one port for both.
+#[inline(always)]
+fn dnat<F: Family>(
+    cx: &mut Context<F::Address>,
+    listener: &ListenerEntry,
+    server: &ServerEntry,
+) -> Verdict {
+    cx.flow.reply = FlowKey::new(
+        (F::Address::narrowed(server.address), server_port(cx, listener, server)),
+        (cx.key.source, cx.key.source_port),
+        cx.key.protocol,
+    );
+    cx.victim.is_set = 0;
+    cx.closed.is_set = 0;
+    let said = probe_one::<F>(cx);
+    if said != Verdict::GO_ON {
+        return said;
+    }
+    // The flow's own claim, from a time when it had this server before.
+    let key = cx.flow.reply;
+    if let Some(reply) = half::reply::<F>(&key)
+        // SAFETY: points into a live map value.
+        && unsafe { (*reply).flow } == cx.key
+        && F::half_replies().insert(&key, &cx.reply, u64::from(BPF_ANY)).is_ok()
+    {
+        return Verdict::CARRY;
+    }
+    Verdict::of(Outcome::SnatExhausted)
+}
+
+/// Makes a flow's lost reply entry anew, for the way that its client's packets come by.
+#[inline(never)]
+pub(crate) fn reply_anew<F: Family, P: Packet>(
+    packet: P,
+    cx: &mut Context<F::Address>,
+    flow: *mut FlowEntry<F::Address>,
+    promoted: bool,
+) -> u32 {
+    // SAFETY: points into a live map value.
+    cx.flow = unsafe { *flow };
+    cx.reply = ReplyEntry {
+        key: cx.flow.reply,
+        flow: cx.flow.key,
+        last_seen_ns: 0,
+        opened_ns: cx.flow.opened_ns,
+        bytes: 0,
+        hop: transmit::way_back(packet, cx),
+        listener: cx.flow.listener,
+        server: cx.flow.server,
+        flags: cx.flow.flags,
+        last_ack: 0,
+        first_seq: 0,
+        next_seq: 0,
+    };
+    let key = cx.flow.reply;
+    let _ = if promoted {
+        F::replies().insert(&key, &cx.reply, u64::from(BPF_NOEXIST))
+    } else {
+        F::half_replies().insert(&key, &cx.reply, u64::from(BPF_NOEXIST))
+    };
+    0
+}
+
+/// The order in which ports are tried: the client's own, then from a place that depends on the flow,
+/// in odd strides.
 struct Ports {
     min: u32,
     count: u32,
@@ -93,12 +373,8 @@ struct Ports {
 
 impl Ports {
     #[inline(always)]
-    fn new(parsed: &Parsed, listener: &ListenerEntry) -> Self {
-        let key = &parsed.key;
-        let addresses = u64::from(key.source.word()) << 32 | u64::from(key.destination.word());
-        let ports =
-            u64::from(key.source_port.word()) << 16 | u64::from(key.destination_port.word());
-        let hash = siphash13(Seed { k0: 0, k1: 0 }, addresses, ports);
+    fn new<A: Address>(cx: &Context<A>, listener: &ListenerEntry) -> Self {
+        let hash = hash::flow(Seed { k0: 0, k1: 0 }, &cx.key);
         let min = u32::from(listener.snat_port_min);
         Self {
             min,
@@ -109,7 +385,11 @@ impl Ports {
     }
 
     #[inline(always)]
-    fn candidate(&self, probe: u32) -> Option<Be16> {
+    fn candidate(&self, own: Be16, probe: u32) -> Option<Be16> {
+        let beyond = u32::from(own.to_host()).wrapping_sub(self.min);
+        if probe == 0 && beyond < self.count {
+            return Some(own);
+        }
         let place = self.start.wrapping_add(probe.wrapping_mul(self.stride));
         let port = self.min + place.checked_rem(self.count)?;
         Some(Be16::from_host(port as u16))

@@ -1,143 +1,264 @@
-//! Flows that are known: finding them, noting what a packet tells, ending them.
+//! Promoted flows: finding them, noting what a packet tells, ending them.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use deston_common::conntrack::{Direction, State, tcp};
-use deston_common::flow::{FlowEntry, FlowKey};
-use deston_common::listener::ListenerEntry;
+use deston_common::event::reason;
+use deston_common::flow::{FlowEntry, FlowKey, ReplyEntry, flags};
+use deston_common::listener::Forwarding;
 use deston_common::net::TCP;
-use deston_common::server::ServerId;
+use deston_common::outcome::Outcome;
+use deston_common::server::{OnDown, ServerEntry, ServerState};
 
-use crate::parse::Parsed;
-use crate::{atomic, maps, select};
+use crate::context::{Context, part};
+use crate::family::Family;
+use crate::packet::Packet;
+use crate::verdict::Verdict;
+use crate::{atomic, claim, event, listener, reset, select};
 
-/// The server and the reply tuple of a client's packet, if its flow is known and alive.
-///
-/// A SYN on a flow that is closed, and any packet on one that has been idle too long, ends the old
-/// flow: the packet then opens a new one.
+/// A client that was silent for longer than this, nanoseconds, is looked at more closely.
+const SILENCE_NS: u64 = 1_000_000_000;
+
+/// The promoted flow of a client's packet; what the packet tells is noted.
 #[inline(always)]
-pub(crate) fn find(parsed: &Parsed, listener: &ListenerEntry) -> Option<(ServerId, FlowKey)> {
-    let flow = flow(&parsed.key)?;
-    // SAFETY: `flow` points into a live map value; elements are recycled but never unmapped.
-    let (state, seen, server, reply) =
-        unsafe { (State((*flow).state), (*flow).last_seen_ns, (*flow).server, (*flow).reply) };
+pub(crate) fn find<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
+    let Some(flow) = promoted::<F>(&cx.key) else { return Verdict::GO_ON };
+    // SAFETY: `flow` points into a live map value; elements are recycled but never unmapped. The
+    // same holds for every dereference below.
+    let (state, seen, id, its) =
+        unsafe { (State((*flow).state), (*flow).last_seen_ns, (*flow).server, (*flow).flags) };
     if state.0 & State::ENDED != 0 {
-        return None;
+        return Verdict::GO_ON;
     }
-    let now = now();
-    let protocol = parsed.key.protocol;
-
-    let reopens = protocol == TCP && parsed.flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
-    let over = if reopens && state.is_closed() {
-        true
-    } else {
-        let timeout = state.timeout_ns(protocol, &listener.timeouts);
-        now.saturating_sub(seen) > timeout
-            && (!state.is_kept_by_replies(protocol)
-                || now.saturating_sub(reply_seen(&reply)) > timeout)
-    };
-    if over {
-        end(&parsed.key, flow);
-        return None;
+    if (its & flags::TC != 0) != P::TC {
+        return Verdict::of(Outcome::OtherHook);
+    }
+    cx.forwarding = (its & flags::FORWARDING) as u8;
+    if cx.now.saturating_sub(seen) > SILENCE_NS && !is_alive::<F, P>(packet, cx, flow) {
+        return Verdict::GO_ON;
+    }
+    if cx.flags & (tcp::SYN | tcp::ACK) == tcp::SYN && state.is_closed() {
+        end::<F>(flow, cx.now, reason::REOPENED);
+        return Verdict::GO_ON;
+    }
+    let Some(server) = select::entry(id) else { return Verdict::GO_ON };
+    if is_given_up(server) {
+        let said = given_up::<F, P>(packet, cx, flow);
+        if said != Verdict::CARRY {
+            return said;
+        }
     }
 
     // SAFETY: as above. Time only moves on, so a racing write loses nothing that matters.
-    unsafe { (*flow).last_seen_ns = now };
-    let taken = protocol == TCP && follow(parsed, flow, &reply);
-    note(flow, state, state.news(protocol, Direction::Forward, parsed.flags, taken));
-    Some((server, reply))
+    unsafe {
+        (*flow).last_seen_ns = cx.now;
+        (*flow).bytes += u64::from(cx.ip_len);
+    }
+    if cx.key.protocol == TCP && cx.part != part::LATER {
+        let end = cx.next_seq();
+        // SAFETY: as above.
+        let next = unsafe { (*flow).next_seq };
+        let fins = State::FIN_FORWARD | State::FIN_REPLY;
+        let closing = state.0 & fins == fins && state.0 & State::LAST_ACK == 0;
+        if cx.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0 || closing {
+            note::<F>(cx, flow);
+        }
+        if (end.wrapping_sub(next) as i32) > 0 {
+            // SAFETY: as above.
+            unsafe { (*flow).next_seq = end };
+        }
+    }
+    // SAFETY: as above.
+    cx.to = unsafe { (*flow).reply.reversed() };
+    cx.server = id;
+    Verdict::CARRY
 }
 
-/// Follows the client's sequence numbers. Whether the server takes a reset in this packet for sure:
-/// its number is the next one, and the server has acknowledged all before it, so that nothing can
-/// be on the way that moves the server's window (RFC 5961, section 3.2).
+/// The promoted entry of a flow, if it is the one asked for and not a recycled element.
 #[inline(always)]
-fn follow(parsed: &Parsed, flow: *mut FlowEntry, reply: &FlowKey) -> bool {
-    // SAFETY: as in `find`.
-    let next = unsafe { (*flow).next_seq };
-    let end = parsed.next_seq();
-    if (end.wrapping_sub(next) as i32) > 0 {
-        // SAFETY: as in `find`.
-        unsafe { (*flow).next_seq = end };
-    }
-    parsed.flags & tcp::RST != 0 && parsed.seq == next && last_ack(reply) == Some(next)
-}
-
-/// Notes what a server's packet tells about its flow.
-#[inline(always)]
-pub(crate) fn note_reply(key: &FlowKey, flags: u8) {
-    if let Some(flow) = flow(key) {
-        // SAFETY: as in `find`.
-        let state = unsafe { State((*flow).state) };
-        note(flow, state, state.news(key.protocol, Direction::Reply, flags, true));
-    }
-}
-
-/// Ends a flow: takes it off its server's counts and forgets both directions. Of several that try
-/// at once, one does it, and nobody can open the tuple anew before that is done: so nothing here
-/// meets a flow's successor.
-#[inline(always)]
-pub(crate) fn end(key: &FlowKey, flow: *mut FlowEntry) {
-    // SAFETY: as in `find`.
-    let (reply, server) = unsafe { ((*flow).reply, (*flow).server) };
-    // SAFETY: as in `find`.
-    let before =
-        unsafe { atomic::fetch_or(&raw mut (*flow).state, State::ENDED | State::RELEASED) };
-    if before & State::ENDED != 0 {
-        return;
-    }
-    if before & State::RELEASED == 0 {
-        select::release(server);
-    }
-    let _ = maps::REPLIES.remove(reply);
-    let _ = maps::FLOWS.remove(key);
-    select::forget(server);
-}
-
-/// The entry of a flow, if it is the one asked for and not a recycled element.
-#[inline(always)]
-pub(crate) fn flow(key: &FlowKey) -> Option<*mut FlowEntry> {
-    let flow = maps::FLOWS.get_ptr_mut(key)?;
+pub(crate) fn promoted<F: Family>(key: &FlowKey<F::Address>) -> Option<*mut FlowEntry<F::Address>> {
+    let flow = F::flows().get_ptr_mut(key)?;
     // SAFETY: as in `find`.
     (unsafe { (*flow).key } == *key).then_some(flow)
 }
 
+/// The promoted reply entry of a flow; see `promoted`.
+#[inline(always)]
+pub(crate) fn promoted_reply<F: Family>(
+    key: &FlowKey<F::Address>,
+) -> Option<*mut ReplyEntry<F::Address>> {
+    let reply = F::replies().get_ptr_mut(key)?;
+    // SAFETY: as in `find`.
+    (unsafe { (*reply).key } == *key).then_some(reply)
+}
+
+/// Whether flows of the server are not simply carried on.
+#[inline(always)]
+pub(crate) fn is_given_up(server: &ServerEntry) -> bool {
+    server.state == ServerState::Down as u8 && server.on_down != OnDown::Drain as u8
+}
+
+/// Looks at a flow whose client was silent for a while: one that was silent too long is ended, and
+/// the reply entry of another, should it be lost, made anew.
+#[inline(never)]
+fn is_alive<F: Family, P: Packet>(
+    packet: P,
+    cx: &mut Context<F::Address>,
+    flow: *mut FlowEntry<F::Address>,
+) -> bool {
+    if is_over::<F>(flow, cx.now) {
+        end::<F>(flow, cx.now, reason::IDLE);
+        return false;
+    }
+    if is_translated(cx.forwarding) {
+        // SAFETY: as in `find`.
+        let key = unsafe { (*flow).reply };
+        if F::replies().get_ptr(&key).is_none() {
+            claim::reply_anew::<F, P>(packet, cx, flow, true);
+        }
+    }
+    true
+}
+
+/// Whether replies come back through us.
+#[inline(always)]
+pub(crate) fn is_translated(forwarding: u8) -> bool {
+    match Forwarding::from_number(forwarding) {
+        Forwarding::Nat | Forwarding::Dnat => true,
+        Forwarding::DsrL2 | Forwarding::DsrIpip => false,
+    }
+}
+
+/// Whether nothing has moved for longer than the flow's phase allows.
+#[inline(always)]
+pub(crate) fn is_over<F: Family>(flow: *mut FlowEntry<F::Address>, now: u64) -> bool {
+    // SAFETY: as in `find`.
+    let (state, seen, limit, reply) = unsafe {
+        (State((*flow).state), (*flow).last_seen_ns, (*flow).idle_limit_ns, (*flow).reply)
+    };
+    now.saturating_sub(seen) > limit
+        && (!state.is_kept_by_replies(reply.protocol)
+            || now.saturating_sub(reply_seen::<F>(&reply)) > limit)
+}
+
 /// When the server was last heard; 0 if the entry is missing.
 #[inline(always)]
-pub(crate) fn reply_seen(reply: &FlowKey) -> u64 {
-    match maps::REPLIES.get_ptr(reply) {
-        // SAFETY: points into a live map value.
+pub(crate) fn reply_seen<F: Family>(reply: &FlowKey<F::Address>) -> u64 {
+    match promoted_reply::<F>(reply) {
+        // SAFETY: as in `find`.
         Some(entry) => unsafe { (*entry).last_seen_ns },
         None => 0,
     }
 }
 
-/// The last number that the server has acknowledged.
-#[inline(always)]
-fn last_ack(reply: &FlowKey) -> Option<u32> {
-    // SAFETY: points into a live map value.
-    maps::REPLIES.get_ptr(reply).map(|entry| unsafe { (*entry).last_ack })
+/// What becomes of a packet whose server is down and whose pool does not wait.
+#[inline(never)]
+fn given_up<F: Family, P: Packet>(
+    packet: P,
+    cx: &mut Context<F::Address>,
+    flow: *mut FlowEntry<F::Address>,
+) -> Verdict {
+    // SAFETY: as in `find`.
+    let id = unsafe { (*flow).server };
+    let Some(server) = select::entry(id) else { return Verdict::CARRY };
+    if cx.key.protocol == TCP && server.on_down == OnDown::Reset as u8 && cx.part == part::WHOLE {
+        end::<F>(flow, cx.now, reason::DOWN);
+        return reset::answer::<F, P>(packet, cx);
+    }
+    if cx.key.protocol == TCP && cx.flags & (tcp::SYN | tcp::ACK) != tcp::SYN {
+        return Verdict::CARRY;
+    }
+    end::<F>(flow, cx.now, reason::DOWN);
+    Verdict::GO_ON
 }
 
-/// Nanoseconds of CLOCK_MONOTONIC.
-#[inline(always)]
-pub(crate) fn now() -> u64 {
-    // SAFETY: a helper without arguments.
-    unsafe { bpf_ktime_get_ns() }
+/// Notes what a client's TCP packet tells about its flow.
+#[inline(never)]
+fn note<F: Family>(cx: &Context<F::Address>, flow: *mut FlowEntry<F::Address>) -> u32 {
+    // SAFETY: as in `find`.
+    let (state, next, key) = unsafe { (State((*flow).state), (*flow).next_seq, (*flow).reply) };
+    let mut taken = false;
+    let mut acknowledged = false;
+    if let Some(reply) = promoted_reply::<F>(&key) {
+        // SAFETY: as in `find`.
+        let (last_ack, last) = unsafe { ((*reply).last_ack, (*reply).next_seq) };
+        // The server takes a reset for sure if its number is the next one and the server has
+        // acknowledged all before it: nothing can be on the way that moves the server's window
+        // (RFC 5961, section 3.2).
+        taken = cx.seq == next && last_ack == next;
+        acknowledged = cx.flags & tcp::ACK != 0 && cx.ack == last;
+    }
+    let mut news = state.news(TCP, Direction::Forward, cx.flags, taken);
+    let fins = State::FIN_FORWARD | State::FIN_REPLY;
+    if !is_translated(cx.forwarding) && news & State::FIN_FORWARD != 0 {
+        // The server's FIN is never seen.
+        news |= fins;
+    }
+    if (state.0 | news) & fins == fins && acknowledged {
+        news |= State::LAST_ACK & !state.0;
+    }
+    advance::<F>(flow, news);
+    0
 }
 
+/// Notes what a server's packet tells about its flow.
+#[inline(never)]
+pub(crate) fn note_reply<F: Family>(flow: *mut FlowEntry<F::Address>, tcp_flags: u32) -> u32 {
+    // SAFETY: as in `find`.
+    let (state, key) = unsafe { (State((*flow).state), (*flow).key) };
+    advance::<F>(flow, state.news(key.protocol, Direction::Reply, tcp_flags as u8, true));
+    0
+}
+
+/// Adds bits to a promoted flow's state; its slot is given back when it closes.
 #[inline(always)]
-fn note(flow: *mut FlowEntry, state: State, news: u64) {
+fn advance<F: Family>(flow: *mut FlowEntry<F::Address>, news: u64) {
     if news == 0 {
         return;
     }
     // SAFETY: as in `find`.
-    unsafe { atomic::fetch_or(&raw mut (*flow).state, news) };
-    if State(state.0 | news).is_closed() && state.0 & State::RELEASED == 0 {
+    let before = unsafe { atomic::fetch_or(&raw mut (*flow).state, news) };
+    let state = State(before | news);
+    if state.is_closed() && state.0 & State::RELEASED == 0 {
         // SAFETY: as in `find`.
         let before = unsafe { atomic::fetch_or(&raw mut (*flow).state, State::RELEASED) };
         if before & State::RELEASED == 0 {
             // SAFETY: as in `find`.
-            select::release(unsafe { (*flow).server });
+            select::release_slot(unsafe { (*flow).server });
         }
     }
+    set_limit::<F>(flow, state);
+}
+
+/// Lets the flow's idle limit follow its state, as its listener says.
+#[inline(always)]
+pub(crate) fn set_limit<F: Family>(flow: *mut FlowEntry<F::Address>, state: State) {
+    // SAFETY: as in `find`.
+    let key = unsafe { (*flow).key };
+    let listener = listener::lookup::<F>(key.destination, key.destination_port, key.protocol);
+    if let Some(listener) = listener {
+        // SAFETY: as in `find`.
+        unsafe { (*flow).idle_limit_ns = state.timeout_ns(key.protocol, &listener.timeouts) };
+    }
+}
+
+/// Ends a promoted flow: takes it off its server's counts, tells of it and forgets both directions.
+/// Of several that try at once, one does it, and nobody can open the tuple anew before that is
+/// done: so nothing here meets a flow's successor.
+#[inline(never)]
+pub(crate) fn end<F: Family>(flow: *mut FlowEntry<F::Address>, now: u64, reason: u32) -> u32 {
+    // SAFETY: as in `find`.
+    let before =
+        unsafe { atomic::fetch_or(&raw mut (*flow).state, State::ENDED | State::RELEASED) };
+    if before & State::ENDED != 0 {
+        return 0;
+    }
+    // SAFETY: as in `find`.
+    let (key, reply, server) = unsafe { ((*flow).key, (*flow).reply, (*flow).server) };
+    if before & State::RELEASED == 0 {
+        select::release_slot(server);
+    }
+    event::ended::<F>(flow, before, now, reason);
+    let _ = F::replies().remove(&reply);
+    let _ = F::flows().remove(&key);
+    select::forget_entry(server);
+    0
 }

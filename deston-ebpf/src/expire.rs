@@ -3,26 +3,40 @@
 //! The process cannot do it by itself: a flow that wakes up at that moment would be taken off its
 //! server's count twice. Here the same atomic decides as in the datapath.
 
+use deston_common::event::reason;
 use deston_common::flow::ExpireRequest;
 use deston_common::limits::EXPIRE_BATCH;
 
-use crate::conntrack;
-use crate::packet::Packet;
+use crate::family::Family;
+use crate::packet::{Packet, Xdp};
+use crate::{conntrack, globals};
 
 /// Ends each flow of the request that has stood still since the process looked at it.
 #[inline(always)]
-pub(crate) fn run(packet: &Packet) {
+pub(crate) fn run<F: Family>(packet: Xdp) {
+    let now = globals::now();
     for place in 0..EXPIRE_BATCH {
-        let Ok(request) = packet.at::<ExpireRequest>(place * size_of::<ExpireRequest>()) else {
+        if !one::<F>(packet, place as u32, now) {
             return;
-        };
-        // SAFETY: `at` checked the bounds; packet data may be unaligned.
-        let request = unsafe { core::ptr::read_unaligned(request) };
-        let Some(flow) = conntrack::flow(&request.key) else { continue };
-        // SAFETY: points into a live map value.
-        let (seen, reply) = unsafe { ((*flow).last_seen_ns, (*flow).reply) };
-        if seen == request.flow_seen_ns && conntrack::reply_seen(&reply) == request.reply_seen_ns {
-            conntrack::end(&request.key, flow);
         }
     }
+}
+
+#[inline(never)]
+fn one<F: Family>(packet: Xdp, place: u32, now: u64) -> bool {
+    let size = size_of::<ExpireRequest<F::Address>>();
+    let (start, end) = packet.bounds();
+    let start = start + (place as usize & (EXPIRE_BATCH - 1)) * size;
+    if start + size > end {
+        return false;
+    }
+    // SAFETY: the bounds were checked; packet data may be unaligned.
+    let request = unsafe { core::ptr::read_unaligned(start as *const ExpireRequest<F::Address>) };
+    let Some(flow) = conntrack::promoted::<F>(&request.key) else { return true };
+    // SAFETY: points into a live map value.
+    let (seen, reply) = unsafe { ((*flow).last_seen_ns, (*flow).reply) };
+    if seen == request.flow_seen_ns && conntrack::reply_seen::<F>(&reply) == request.reply_seen_ns {
+        conntrack::end::<F>(flow, now, reason::IDLE);
+    }
+    true
 }

@@ -1,91 +1,102 @@
-//! From client to server: listener -> conntrack -> select -> claim -> rewrite.
+//! From client to server: conntrack -> listener -> guard -> select -> claim -> transmit.
 
-use deston_common::conntrack::tcp;
-use deston_common::flow::FlowKey;
-use deston_common::listener::{ListenerEntry, ListenerKey};
-use deston_common::net::{Mac, TCP};
+use deston_common::address;
+use deston_common::listener::{Forwarding, ListenerEntry, flags};
+use deston_common::net::{TCP, UDP};
 use deston_common::outcome::Outcome;
-use deston_common::server::{ServerEntry, ServerId};
+use deston_common::server::ServerId;
+use deston_common::table::Index;
 
+use crate::context::{Context, part};
+use crate::family::Family;
 use crate::packet::Packet;
-use crate::parse::{Ethernet, Parsed};
-use crate::rewrite::{self, Hop};
-use crate::{claim, conntrack, maps, select};
-
-/// The listener a packet is for.
-#[inline(always)]
-pub(crate) fn listener(parsed: &Parsed) -> Option<&'static ListenerEntry> {
-    let key = ListenerKey {
-        address: parsed.key.destination,
-        port: parsed.key.destination_port,
-        protocol: parsed.key.protocol,
-        pad: 0,
-    };
-    // SAFETY: listeners are written whole by the process alone and removed only after a grace
-    // period without flows; a recycled element would still be a listener.
-    unsafe { maps::LISTENERS.get(key) }
-}
+use crate::verdict::Verdict;
+use crate::{claim, conntrack, fragment, guard, half, listener, maps, select, transmit};
 
 /// Carries one packet from client to server; see docs/life-of-a-packet.md.
 #[inline(always)]
-pub(crate) fn run(packet: &Packet, parsed: &Parsed, listener: &ListenerEntry) -> Outcome {
-    if parsed.ttl <= 1 {
-        return Outcome::TtlExpired;
+pub(crate) fn run<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
+    let mut said = conntrack::find::<F, P>(packet, cx);
+    if said == Verdict::GO_ON {
+        said = half::find::<F, P>(packet, cx);
     }
-    let (id, reply) = match conntrack::find(parsed, listener) {
-        Some(known) => known,
-        None => match open(packet, parsed, listener) {
-            Ok(opened) => opened,
-            Err(outcome) => return outcome,
-        },
-    };
-    let Some(server) = server(id) else { return Outcome::NoServer };
-    // The reply's tuple reversed is the packet's new tuple.
-    let hop = Hop {
-        ifindex: server.ifindex,
-        source_mac: server.source_mac,
-        next_hop_mac: server.next_hop_mac,
-    };
-    rewrite::and_send(packet, parsed, &reply.reversed(), &hop, Outcome::Forwarded)
+    if said == Verdict::GO_ON {
+        said = open::<F, P>(packet, cx);
+    }
+    if said == Verdict::CARRY { transmit::to_server::<F, P>(packet, cx) } else { said }
 }
 
-/// Opens a flow: chooses a server, claims a place and a port, records both directions.
+/// Opens a flow: whether it may, to which server, and by which port.
+#[inline(never)]
+fn open<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
+    if cx.part == part::LATER {
+        return fragment::lost(cx);
+    }
+    if cx.role & address::flags::LISTENER == 0 {
+        return Verdict::of(Outcome::Unrelated);
+    }
+    let key = &cx.key;
+    let found = listener::lookup::<F>(key.destination, key.destination_port, key.protocol);
+    let Some(listener) = found else { return Verdict::of(Outcome::Unrelated) };
+    let stateless = match may_open(cx, listener, P::TC) {
+        Ok(stateless) => stateless,
+        Err(outcome) => return Verdict::of(outcome),
+    };
+    if let Err(outcome) = guard::admit::<F>(cx, listener) {
+        return Verdict::of(outcome);
+    }
+    if listener.flags & flags::STACK != 0 {
+        return Verdict::of(Outcome::ToStack);
+    }
+    cx.forwarding = listener.forwarding;
+    if let Some(said) = transmit::too_old::<F, P>(packet, cx) {
+        return said;
+    }
+    let recorded = guard::flood_gate(cx.now);
+    if !recorded && conntrack::is_translated(listener.forwarding) {
+        return Verdict::of(Outcome::Flooded);
+    }
+    let id = match select::server::<F>(cx, listener, ServerId(0)) {
+        Ok(id) => id,
+        Err(outcome) => return Verdict::of(outcome),
+    };
+    if !recorded {
+        cx.server = id;
+        return Verdict::CARRY;
+    }
+    let said = claim::flow::<F, P>(packet, cx, listener, id, 0);
+    // What stands for a lost entry is no new connection.
+    if stateless && said == Verdict::of(Outcome::Raced) { Verdict::CARRY } else { said }
+}
+
+/// Whether the packet may open a flow of the listener; `true` if it opens none, and is only found a
+/// server again.
 #[inline(always)]
-fn open(
-    packet: &Packet,
-    parsed: &Parsed,
-    listener: &ListenerEntry,
-) -> Result<(ServerId, FlowKey), Outcome> {
-    if listener.open == 0 {
+fn may_open<A>(cx: &Context<A>, listener: &ListenerEntry, tc: bool) -> Result<bool, Outcome>
+where
+    A: deston_common::net::Address,
+{
+    if (listener.flags & flags::TC != 0) != tc {
+        return Err(Outcome::OtherHook);
+    }
+    if listener.flags & flags::OPEN == 0 {
         return Err(Outcome::ListenerClosed);
     }
-    let opens = parsed.flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN;
-    if parsed.key.protocol == TCP && !opens {
-        return Err(Outcome::NoFlow);
+    if cx.key.protocol == UDP || cx.is_opening() {
+        return Ok(false);
     }
-    let id = select::server(listener, &parsed.key)?;
-    let Some(server) = server(id) else { return Err(Outcome::NoServer) };
-    let (ours, theirs) = macs(packet)?;
-    let hop = Hop { ifindex: packet.ifindex(), source_mac: ours, next_hop_mac: theirs };
-    match claim::port(parsed, listener, id, server, &hop) {
-        Ok(reply) => Ok((id, reply)),
-        Err(outcome) => {
-            select::release(id);
-            Err(outcome)
+    if cx.key.protocol != TCP {
+        return Err(Outcome::Unrelated);
+    }
+    if listener.flags & flags::STACK != 0 {
+        return Err(Outcome::ToStack);
+    }
+    let table = maps::table(listener.pool);
+    let hashed = table.is_some_and(|table| Index::is_hash(table.index));
+    match Forwarding::from_number(listener.forwarding) {
+        Forwarding::DsrL2 | Forwarding::DsrIpip if hashed => Ok(true),
+        Forwarding::Nat | Forwarding::Dnat | Forwarding::DsrL2 | Forwarding::DsrIpip => {
+            Err(Outcome::NoFlow)
         }
     }
-}
-
-/// The Ethernet addresses of a packet: ours, and the client's side's. Replies go back the way the
-/// client's packets came.
-#[inline(always)]
-fn macs(packet: &Packet) -> Result<(Mac, Mac), Outcome> {
-    let ethernet = packet.at::<Ethernet>(0)?;
-    // SAFETY: `at` checked the bounds.
-    Ok(unsafe { ((*ethernet).destination, (*ethernet).source) })
-}
-
-#[inline(always)]
-fn server(id: ServerId) -> Option<&'static ServerEntry> {
-    maps::SERVERS.get(u32::from(id.0))
 }

@@ -1,163 +1,283 @@
-//! Headers, and the tuple and flags the pipeline works on.
+//! Headers, and the tuple and flags that the pipeline works on.
 //!
 //! Whatever cannot be read is passed to the kernel, which knows better: nothing is dropped before
 //! it is known to be a listener's.
 
-use deston_common::conntrack::tcp;
+use core::mem::size_of;
+
 use deston_common::flow::FlowKey;
-use deston_common::net::{Be16, Ipv4Be, Mac, TCP, UDP};
+use deston_common::hop::Vlan;
+use deston_common::limits::EXTENSION_HEADERS;
+use deston_common::net::{Be16, Ipv4Be, TCP, UDP};
 use deston_common::outcome::Outcome;
 
-use crate::packet::Packet;
+use crate::context::{Context, part};
+use crate::family::{Family, V4, V6};
+use crate::header::{
+    CUSTOMER_TAG, Ethernet, Extension, IPV4, IPV6, Icmp, Ipv4, Ipv6, SERVICE_TAG, Tagged, Tcp, Udp,
+};
+use crate::packet::{MAX_OFFSET, Packet};
 
-/// Ethernet II header (IEEE 802.3, clause 3.2.6).
-#[repr(C, packed(2))]
-pub(crate) struct Ethernet {
-    pub(crate) destination: Mac,
-    pub(crate) source: Mac,
+/// What stands before the network header.
+pub(crate) struct Link {
+    /// Type of what follows: IPv4 or IPv6.
     pub(crate) kind: u16,
+    /// Where it starts.
+    l3: usize,
+    vlan_count: u16,
+    vlans: [Vlan; 2],
 }
 
-/// IPv4 header without options (RFC 791, section 3.1).
-#[repr(C, packed(2))]
-pub(crate) struct Ipv4 {
-    pub(crate) version_ihl: u8,
-    pub(crate) dscp_ecn: u8,
-    pub(crate) total_len: u16,
-    pub(crate) id: u16,
-    pub(crate) fragment: u16,
-    pub(crate) ttl: u8,
-    pub(crate) protocol: u8,
-    pub(crate) checksum: u16,
-    pub(crate) source: u32,
-    pub(crate) destination: u32,
+/// Reads Ethernet and up to two VLAN tags, one of which the device may have taken off.
+#[inline(always)]
+pub(crate) fn link<P: Packet>(packet: P) -> Result<Link, Outcome> {
+    let ethernet = packet.at::<Ethernet>(0).ok_or(Outcome::Malformed)?;
+    // SAFETY: `at` checked the bounds; the same holds for every dereference below.
+    let mut kind = unsafe { (*ethernet).kind };
+    let mut l3 = size_of::<Ethernet>();
+    let mut vlans = [Vlan::default(); 2];
+    let mut vlan_count = 0;
+    if let Some(vlan) = packet.taken_off() {
+        vlans[0] = vlan;
+        vlan_count = 1;
+    }
+    if is_tag(kind) {
+        let (vlan, after) = tag(packet, l3)?;
+        if vlan_count == 0 {
+            vlans[0] = vlan;
+        } else {
+            vlans[1] = vlan;
+        }
+        (kind, vlan_count, l3) = (after, vlan_count + 1, l3 + 4);
+        if is_tag(kind) && vlan_count == 1 {
+            let (vlan, after) = tag(packet, l3)?;
+            vlans[1] = vlan;
+            (kind, vlan_count, l3) = (after, 2, l3 + 4);
+        }
+    }
+    if kind != IPV4 && kind != IPV6 {
+        return Err(Outcome::OtherProtocol);
+    }
+    Ok(Link { kind, l3, vlan_count, vlans })
 }
 
-/// TCP header without options (RFC 9293, section 3.1).
-#[repr(C, packed(2))]
-pub(crate) struct Tcp {
-    pub(crate) source: u16,
-    pub(crate) destination: u16,
-    pub(crate) seq: u32,
-    pub(crate) ack: u32,
-    pub(crate) offset: u8,
-    pub(crate) flags: u8,
-    pub(crate) window: u16,
-    pub(crate) checksum: u16,
-    pub(crate) urgent: u16,
+/// The tag whose identifier stands just before `after`, and the type of what follows it.
+#[inline(always)]
+fn tag<P: Packet>(packet: P, after: usize) -> Result<(Vlan, u16), Outcome> {
+    let tagged = packet.at::<Tagged>(after - 2).ok_or(Outcome::Malformed)?;
+    // SAFETY: `at` checked the bounds.
+    Ok(unsafe { ((*tagged).vlan, (*tagged).kind) })
 }
 
-/// UDP header (RFC 768).
-#[repr(C, packed(2))]
-pub(crate) struct Udp {
-    pub(crate) source: u16,
-    pub(crate) destination: u16,
-    pub(crate) len: u16,
-    pub(crate) checksum: u16,
+#[inline(always)]
+fn is_tag(kind: u16) -> bool {
+    kind == CUSTOMER_TAG || kind == SERVICE_TAG
 }
 
-/// Where the IPv4 header starts.
-pub(crate) const IP_OFFSET: usize = 14;
-const IPV4: u16 = 0x0800_u16.to_be();
+/// A family whose network header can be read.
+pub(crate) trait Network: Family {
+    /// Reads the network header: addresses, lengths, fragments. The protocol is the one that the
+    /// header names, which may be an extension header's.
+    fn network<P: Packet>(
+        packet: P,
+        link: &Link,
+        cx: &mut Context<Self::Address>,
+    ) -> Result<(), Outcome>;
+
+    /// Walks over extension headers to the transport header.
+    fn walk<P: Packet>(packet: P, cx: &mut Context<Self::Address>) -> Result<(), Outcome>;
+}
+
 /// More fragments, or an offset: everything but the reserved and "don't fragment" bits.
 const FRAGMENT: u16 = 0x3fff_u16.to_be();
+const FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
+const DONT_FRAGMENT: u16 = 0x4000_u16.to_be();
 
-/// What the pipeline needs of a packet.
-pub(crate) struct Parsed {
-    /// The packet's own tuple.
-    pub(crate) key: FlowKey,
-    /// Where the TCP or UDP header starts; at most 74.
-    pub(crate) l4_offset: usize,
-    /// TCP flags; 0 for UDP.
-    pub(crate) flags: u8,
-    /// TCP sequence number, host order.
-    pub(crate) seq: u32,
-    /// TCP acknowledgement number, host order.
-    pub(crate) ack: u32,
-    /// Bytes after the TCP or UDP header.
-    pub(crate) payload: u32,
-    /// Time to live.
-    pub(crate) ttl: u8,
-}
-
-impl Parsed {
-    /// TCP: the sequence number after this packet; SYN and FIN count one each (RFC 9293, 3.4).
+impl Network for V4 {
     #[inline(always)]
-    pub(crate) fn next_seq(&self) -> u32 {
-        let syn = u32::from(self.flags & tcp::SYN != 0);
-        let fin = u32::from(self.flags & tcp::FIN != 0);
-        self.seq.wrapping_add(self.payload + syn + fin)
+    fn network<P: Packet>(packet: P, link: &Link, cx: &mut Context<Ipv4Be>) -> Result<(), Outcome> {
+        let ip = packet.at::<Ipv4>(link.l3).ok_or(Outcome::Malformed)?;
+        // SAFETY: `at` checked the bounds.
+        let ip = unsafe { &*ip };
+        let header = usize::from(ip.version_ihl & 0x0f) * 4;
+        let total = usize::from(u16::from_be(ip.total_len));
+        if ip.version_ihl >> 4 != 4
+            || header < size_of::<Ipv4>()
+            || total < header
+            || link.l3 + total > packet.len()
+        {
+            return Err(Outcome::Malformed);
+        }
+        let fragment = ip.fragment;
+        begin(cx, link, total, link.l3 + header, ip.ttl);
+        cx.divisible = u8::from(fragment & DONT_FRAGMENT == 0);
+        cx.key = FlowKey::new(
+            (Ipv4Be::from_word(ip.source), Be16::default()),
+            (Ipv4Be::from_word(ip.destination), Be16::default()),
+            ip.protocol,
+        );
+        if fragment & FRAGMENT != 0 {
+            cx.part = if fragment & FRAGMENT_OFFSET == 0 { part::FIRST } else { part::LATER };
+            cx.fragment_id = ip.id.into();
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn walk<P: Packet>(_packet: P, _cx: &mut Context<Ipv4Be>) -> Result<(), Outcome> {
+        Ok(())
     }
 }
 
-/// Reads the headers of an IPv4 TCP or UDP packet.
+/// IPv6 extension headers (RFC 8200, section 4).
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT_HEADER: u8 = 44;
+const DESTINATION: u8 = 60;
+
+impl Network for V6 {
+    #[inline(always)]
+    fn network<P: Packet>(
+        packet: P,
+        link: &Link,
+        cx: &mut Context<Self::Address>,
+    ) -> Result<(), Outcome> {
+        let ip = packet.at::<Ipv6>(link.l3).ok_or(Outcome::Malformed)?;
+        // SAFETY: `at` checked the bounds.
+        let ip = unsafe { &*ip };
+        let total = size_of::<Ipv6>() + usize::from(u16::from_be(ip.payload_len));
+        if u16::from_be(ip.version_class) >> 12 != 6 || link.l3 + total > packet.len() {
+            return Err(Outcome::Malformed);
+        }
+        begin(cx, link, total, link.l3 + size_of::<Ipv6>(), ip.ttl);
+        cx.key =
+            FlowKey::new((ip.source, Be16::default()), (ip.destination, Be16::default()), ip.next);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn walk<P: Packet>(packet: P, cx: &mut Context<Self::Address>) -> Result<(), Outcome> {
+        if matches!(cx.key.protocol, TCP | UDP | V6::ICMP) {
+            return Ok(());
+        }
+        outcome_of(walk_extensions(packet, cx))
+    }
+}
+
+/// A subprogram's way to say that there is no outcome yet.
+pub(crate) const GO_ON: u32 = u32::MAX;
+
 #[inline(always)]
-pub(crate) fn packet(packet: &Packet) -> Result<Parsed, Outcome> {
-    let ethernet = packet.at::<Ethernet>(0)?;
-    // SAFETY: `at` checked the bounds; the same holds for every dereference below.
-    if unsafe { (*ethernet).kind } != IPV4 {
-        return Err(Outcome::OtherProtocol);
+pub(crate) fn outcome_of(number: u32) -> Result<(), Outcome> {
+    match Outcome::from_number(number) {
+        Some(outcome) => Err(outcome),
+        None => Ok(()),
     }
-    let ip = packet.at::<Ipv4>(IP_OFFSET)?;
-    // SAFETY: as above.
-    let (version_ihl, total_len, fragment, ttl, protocol, source, destination) = unsafe {
-        (
-            (*ip).version_ihl,
-            (*ip).total_len,
-            (*ip).fragment,
-            (*ip).ttl,
-            (*ip).protocol,
-            (*ip).source,
-            (*ip).destination,
-        )
-    };
-    let header_len = usize::from(version_ihl & 0x0f) * 4;
-    if version_ihl >> 4 != 4 || header_len < 20 {
-        return Err(Outcome::Malformed);
-    }
-    if protocol != TCP && protocol != UDP {
-        return Err(Outcome::OtherProtocol);
-    }
-    if fragment & FRAGMENT != 0 {
-        return Err(Outcome::Fragment);
-    }
-    let total_len = usize::from(u16::from_be(total_len));
-    if IP_OFFSET + total_len > packet.len() {
-        return Err(Outcome::Malformed);
-    }
+}
 
-    let l4_offset = IP_OFFSET + header_len;
-    let (source_port, destination_port, flags, seq, ack, l4_len) = if protocol == TCP {
-        let tcp = packet.at::<Tcp>(l4_offset)?;
-        // SAFETY: as above.
-        let (ports, seq, ack) =
-            unsafe { (((*tcp).source, (*tcp).destination), (*tcp).seq, (*tcp).ack) };
-        // SAFETY: as above.
-        let (offset, flags) = unsafe { ((*tcp).offset, (*tcp).flags) };
-        let (seq, ack) = (u32::from_be(seq), u32::from_be(ack));
-        (ports.0, ports.1, flags, seq, ack, usize::from(offset >> 4) * 4)
+#[inline(never)]
+fn walk_extensions<P: Packet>(packet: P, cx: &mut Context<<V6 as Family>::Address>) -> u32 {
+    for _ in 0..EXTENSION_HEADERS {
+        let Some(extension) = packet.at::<Extension>(cx.l4 as usize) else {
+            return Outcome::Malformed as u32;
+        };
+        // SAFETY: `at` checked the bounds.
+        let (next, len, fragment, id) = unsafe {
+            ((*extension).next, (*extension).len, (*extension).fragment, (*extension).id)
+        };
+        let size = match cx.key.protocol {
+            HOP_BY_HOP | ROUTING | DESTINATION => (u32::from(len) + 1) * 8,
+            FRAGMENT_HEADER => {
+                let fragment = u16::from_be(fragment);
+                if fragment & 0xfff8 != 0 {
+                    cx.part = part::LATER;
+                } else if fragment & 1 != 0 {
+                    cx.part = part::FIRST;
+                }
+                cx.fragment_id = id;
+                8
+            }
+            _ => return Outcome::OtherProtocol as u32,
+        };
+        cx.l4 += size;
+        cx.key.protocol = next;
+        if cx.l4 > cx.l3 + cx.ip_len || cx.l4 as usize > MAX_OFFSET {
+            return Outcome::Malformed as u32;
+        }
+        if matches!(next, TCP | UDP | V6::ICMP) || cx.part == part::LATER {
+            return GO_ON;
+        }
+    }
+    Outcome::OtherProtocol as u32
+}
+
+/// Starts the context of a packet anew.
+#[inline(always)]
+fn begin<A>(cx: &mut Context<A>, link: &Link, ip_len: usize, l4: usize, ttl: u8) {
+    cx.ip_len = ip_len as u32;
+    cx.payload = 0;
+    cx.seq = 0;
+    cx.ack = 0;
+    cx.l3 = link.l3 as u32;
+    cx.l4 = l4 as u32;
+    cx.fragment_id = 0;
+    cx.flags = 0;
+    cx.ttl = ttl;
+    cx.part = part::WHOLE;
+    cx.divisible = 0;
+    cx.vlan_count = link.vlan_count;
+    cx.vlans = link.vlans;
+    cx.server.0 = 0;
+}
+
+/// Reads the transport header: ports, and for TCP flags and numbers.
+#[inline(always)]
+pub(crate) fn transport<F: Network, P: Packet>(
+    packet: P,
+    cx: &mut Context<F::Address>,
+) -> Result<(), Outcome> {
+    F::walk(packet, cx)?;
+    let protocol = cx.key.protocol;
+    if protocol != TCP && protocol != UDP && protocol != F::ICMP {
+        return Err(Outcome::OtherProtocol);
+    }
+    if cx.part == part::LATER {
+        return Ok(());
+    }
+    let l4 = cx.l4 as usize;
+    // What the IP header leaves for the transport.
+    let room = (cx.l3 + cx.ip_len).saturating_sub(cx.l4);
+    if protocol == TCP {
+        let tcp = packet.at::<Tcp>(l4).ok_or(Outcome::Malformed)?;
+        // SAFETY: `at` checked the bounds.
+        let tcp = unsafe { &*tcp };
+        let header = u32::from(tcp.offset >> 4) * 4;
+        if header < size_of::<Tcp>() as u32 || header > room {
+            return Err(Outcome::Malformed);
+        }
+        cx.key.source_port = Be16::from_word(tcp.source);
+        cx.key.destination_port = Be16::from_word(tcp.destination);
+        cx.flags = tcp.flags;
+        cx.seq = u32::from_be(tcp.seq);
+        cx.ack = u32::from_be(tcp.ack);
+        cx.payload = room - header;
+    } else if protocol == UDP {
+        let udp = packet.at::<Udp>(l4).ok_or(Outcome::Malformed)?;
+        // SAFETY: `at` checked the bounds.
+        let udp = unsafe { &*udp };
+        let len = u32::from(u16::from_be(udp.len));
+        let least = size_of::<Udp>() as u32;
+        // The length of a fragmented datagram is that of all its fragments.
+        if room < least || len < least || (len > room && cx.part == part::WHOLE) {
+            return Err(Outcome::Malformed);
+        }
+        cx.key.source_port = Be16::from_word(udp.source);
+        cx.key.destination_port = Be16::from_word(udp.destination);
     } else {
-        let udp = packet.at::<Udp>(l4_offset)?;
-        // SAFETY: as above.
-        let (source, destination, len) = unsafe { ((*udp).source, (*udp).destination, (*udp).len) };
-        (source, destination, 0, 0, 0, usize::from(u16::from_be(len)))
-    };
-    let smallest = if protocol == TCP { size_of::<Tcp>() } else { size_of::<Udp>() };
-    if l4_len < smallest || header_len + l4_len > total_len {
-        return Err(Outcome::Malformed);
+        packet.at::<Icmp>(l4).ok_or(Outcome::Malformed)?;
+        if (room as usize) < size_of::<Icmp>() {
+            return Err(Outcome::Malformed);
+        }
     }
-
-    Ok(Parsed {
-        key: FlowKey::new(
-            (Ipv4Be::from_word(source), Be16::from_word(source_port)),
-            (Ipv4Be::from_word(destination), Be16::from_word(destination_port)),
-            protocol,
-        ),
-        l4_offset,
-        flags,
-        seq,
-        ack,
-        payload: (total_len - header_len - l4_len) as u32,
-        ttl,
-    })
+    Ok(())
 }

@@ -1,49 +1,215 @@
-//! From server to client: reply entry -> conntrack -> rewrite.
+//! From server to client: reply entry -> conntrack -> transmit.
 
-use deston_common::conntrack::tcp;
-use deston_common::net::TCP;
+use deston_common::address;
+use deston_common::conntrack::{State, tcp};
+use deston_common::flow::{FlowEntry, FlowKey, ReplyEntry, flags};
+use deston_common::net::{TCP, UDP};
 use deston_common::outcome::Outcome;
 
+use aya_ebpf::bindings::BPF_NOEXIST;
+
+use crate::context::{Context, part};
+use crate::family::Family;
 use crate::packet::Packet;
-use crate::parse::Parsed;
-use crate::rewrite::{self, Hop};
-use crate::{conntrack, maps};
+use crate::verdict::Verdict;
+use crate::{conntrack, half, listener, promote, select, static_reply, transmit};
+
+/// Whether the packet may be a reply: it comes to a SNAT port, or from a server of `dnat`.
+#[inline(always)]
+pub(crate) fn is_likely<A>(cx: &Context<A>) -> bool
+where
+    A: deston_common::net::Address,
+{
+    if cx.role & address::flags::DNAT_SERVER != 0 {
+        return true;
+    }
+    let port = cx.key.destination_port.to_host();
+    cx.role & address::flags::SNAT != 0 && port >= cx.snat_port_min && port <= cx.snat_port_max
+}
 
 /// Carries one packet from server to client, if it is a reply to a flow of ours.
 #[inline(always)]
-pub(crate) fn run(packet: &Packet, parsed: &Parsed) -> Outcome {
-    let Some(reply) = maps::REPLIES.get_ptr_mut(parsed.key) else { return Outcome::Unrelated };
-    // SAFETY: points into a live map value; elements are recycled but never unmapped.
-    let (key, flow, seen) = unsafe { ((*reply).key, (*reply).flow, (*reply).last_seen_ns) };
-    if key != parsed.key {
-        return Outcome::Unrelated;
-    }
-    if parsed.ttl <= 1 {
-        return Outcome::TtlExpired;
-    }
-    // SAFETY: as above.
-    let hop = unsafe {
-        Hop {
-            ifindex: (*reply).ifindex,
-            source_mac: (*reply).source_mac,
-            next_hop_mac: (*reply).next_hop_mac,
-        }
+pub(crate) fn run<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
+    let Some(reply) = conntrack::promoted_reply::<F>(&cx.key) else {
+        return unpromoted::<F, P>(packet, cx);
     };
+    // SAFETY: points into a live map value; elements are recycled but never unmapped. The same
+    // holds for every dereference below.
+    let (flow, its, id, seen) =
+        unsafe { ((*reply).flow, (*reply).flags, (*reply).server, (*reply).last_seen_ns) };
+    if (its & flags::TC != 0) != P::TC {
+        return Verdict::of(Outcome::OtherHook);
+    }
+    cx.forwarding = (its & flags::FORWARDING) as u8;
+    cx.server = id;
+    if let Some(said) = transmit::too_old::<F, P>(packet, cx) {
+        return said;
+    }
     // SAFETY: as above.
     unsafe {
-        (*reply).last_seen_ns = conntrack::now();
-        if parsed.flags & tcp::ACK != 0 {
-            (*reply).last_ack = parsed.ack;
+        (*reply).last_seen_ns = cx.now;
+        (*reply).bytes += u64::from(cx.ip_len);
+        if cx.flags & tcp::ACK != 0 {
+            (*reply).last_ack = cx.ack;
+        }
+        if cx.flags & tcp::FIN != 0 {
+            (*reply).next_seq = cx.next_seq();
         }
     }
     // Most packets tell nothing new; only those that may do pay for a second lookup.
-    let tells = if parsed.key.protocol == TCP {
-        parsed.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0
-    } else {
-        seen == 0
-    };
-    if tells {
-        conntrack::note_reply(&flow, parsed.flags);
+    let silent = cx.now.saturating_sub(seen) > REST_NS;
+    if silent || cx.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0 {
+        note::<F>(cx, reply);
     }
-    rewrite::and_send(packet, parsed, &flow.reversed(), &hop, Outcome::Replied)
+    cx.to = flow.reversed();
+    // SAFETY: as above.
+    transmit::to_client::<F, P>(packet, cx, unsafe { &(*reply).hop })
+}
+
+/// After so long a silence of the server, nanoseconds, its flow entry is looked for too.
+const REST_NS: u64 = 1_000_000_000;
+
+/// Notes what a server's packet tells in its flow entry, which is made anew if it is lost.
+#[inline(never)]
+fn note<F: Family>(cx: &mut Context<F::Address>, reply: *mut ReplyEntry<F::Address>) -> u32 {
+    // SAFETY: as in `run`.
+    let key = unsafe { (*reply).flow };
+    if conntrack::promoted::<F>(&key).is_none() {
+        flow_anew::<F>(cx, reply, State::REPLIED | State::ESTABLISHED);
+        let _ = F::flows().insert(&key, &cx.flow, u64::from(BPF_NOEXIST));
+    }
+    if cx.key.protocol == TCP
+        && let Some(flow) = conntrack::promoted::<F>(&key)
+    {
+        conntrack::note_reply::<F>(flow, cx.flags.into());
+    }
+    0
+}
+
+/// Drafts a lost flow entry in `cx.flow` from its reply entry.
+#[inline(always)]
+fn flow_anew<F: Family>(
+    cx: &mut Context<F::Address>,
+    reply: *mut ReplyEntry<F::Address>,
+    state: u64,
+) {
+    // SAFETY: as in `run`.
+    cx.flow = unsafe {
+        FlowEntry {
+            key: (*reply).flow,
+            reply: (*reply).key,
+            state,
+            last_seen_ns: cx.now,
+            idle_limit_ns: 0,
+            bytes: 0,
+            listener: (*reply).listener,
+            server: (*reply).server,
+            flags: (*reply).flags,
+            opened_ns: (*reply).opened_ns,
+            next_seq: cx.ack,
+            pad: 0,
+        }
+    };
+    conntrack::set_limit::<F>(&raw mut cx.flow, State(state));
+}
+
+/// A packet that is a reply to no promoted flow.
+#[inline(never)]
+fn unpromoted<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
+    let Some(reply) = half::reply::<F>(&cx.key) else {
+        if cx.role & address::flags::DNAT_SERVER == 0 {
+            return Verdict::GO_ON;
+        }
+        return static_reply::run::<F, P>(packet, cx);
+    };
+    // SAFETY: as in `run`.
+    let (key, its, id) = unsafe { ((*reply).flow, (*reply).flags, (*reply).server) };
+    if (its & flags::TC != 0) != P::TC {
+        return Verdict::of(Outcome::OtherHook);
+    }
+    cx.forwarding = (its & flags::FORWARDING) as u8;
+    cx.server = id;
+    if let Some(said) = transmit::too_old::<F, P>(packet, cx) {
+        return said;
+    }
+    let said = first_words::<F>(cx, reply, &key, its);
+    if said != Verdict::CARRY {
+        return said;
+    }
+    cx.to = key.reversed();
+    // The copy: the element may have moved to another map meanwhile.
+    let hop = cx.reply.hop;
+    transmit::to_client::<F, P>(packet, cx, &hop)
+}
+
+/// What a server says on a half-open flow.
+#[inline(never)]
+fn first_words<F: Family>(
+    cx: &mut Context<F::Address>,
+    reply: *mut ReplyEntry<F::Address>,
+    key: &FlowKey<F::Address>,
+    its: u16,
+) -> Verdict {
+    let is_rst = cx.flags & tcp::RST != 0;
+    let accepts = cx.flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN | tcp::ACK;
+    let known = half::flow::<F>(key);
+    if let Some(flow) = known
+        && is_rst
+        // SAFETY: as in `run`.
+        && unsafe { (*flow).state } & State::REPLIED == 0
+        && refused::<F>(flow)
+    {
+        return Verdict::of(Outcome::RefusalSwallowed);
+    }
+    // SAFETY: as in `run`.
+    unsafe {
+        (*reply).last_seen_ns = cx.now;
+        (*reply).bytes += u64::from(cx.ip_len);
+        if cx.flags & tcp::ACK != 0 {
+            (*reply).last_ack = cx.ack;
+        }
+        if accepts {
+            (*reply).first_seq = cx.seq;
+            (*reply).next_seq = cx.next_seq();
+        }
+        cx.reply = *reply;
+    }
+    let promotes = cx.key.protocol == UDP && cx.part != part::LATER && its & flags::ONE_PACKET == 0;
+    match known {
+        // SAFETY: as in `run`.
+        Some(flow) => unsafe {
+            if accepts || cx.key.protocol == UDP {
+                crate::atomic::fetch_or(&raw mut (*flow).state, State::REPLIED);
+            }
+            if is_rst {
+                half::reset::<F>(flow, State((*flow).state));
+            }
+            cx.flow = *flow;
+        },
+        None => {
+            flow_anew::<F>(cx, reply, if accepts { State::REPLIED } else { 0 });
+            if !promotes {
+                let _ = half::record::<F>(cx, false);
+            }
+        }
+    }
+    if promotes { promote::run::<F>(cx, true) } else { Verdict::CARRY }
+}
+
+/// A server refused a SYN: counted, and swallowed while another server may take the next one.
+#[inline(always)]
+pub(crate) fn refused<F: Family>(flow: *mut FlowEntry<F::Address>) -> bool {
+    // SAFETY: as in `run`.
+    let (state, id, key) = unsafe { ((*flow).state, (*flow).server, (*flow).key) };
+    select::note_refused(id);
+    if state & State::RETRIED != 0 {
+        return false;
+    }
+    let found = listener::lookup::<F>(key.destination, key.destination_port, key.protocol);
+    let Some(listener) = found else { return false };
+    if !select::has_another(listener.pool, id) {
+        return false;
+    }
+    half::refuse::<F>(flow);
+    true
 }

@@ -8,7 +8,7 @@ use crate::maps;
 #[inline(always)]
 pub(crate) fn count(outcome: Outcome) {
     if let Some(counter) = maps::OUTCOMES.get_ptr_mut(outcome as u32) {
-        // SAFETY: points into this processor's map value; XDP programs do not nest.
+        // SAFETY: points into this processor's map value; programs do not nest on one.
         unsafe { *counter += 1 };
     }
 }

@@ -1,0 +1,59 @@
+//! Promotion: a flow that has been proved moves to where no flood can evict it, and takes one of
+//! its server's slots.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use deston_common::conntrack::State;
+use deston_common::outcome::Outcome;
+
+use crate::context::Context;
+use crate::family::Family;
+use crate::verdict::Verdict;
+use crate::{conntrack, select};
+
+const EEXIST: i32 = -17;
+
+/// Promotes the flow in `cx.flow` and, with `replies`, `cx.reply`. The new entries stand before the
+/// old ones go, so the port is always claimed.
+#[inline(never)]
+pub(crate) fn run<F: Family>(cx: &mut Context<F::Address>, replies: bool) -> Verdict {
+    let id = cx.flow.server;
+    if !select::claim_slot(id) {
+        return Verdict::of(Outcome::ServersFull);
+    }
+    let proved = if replies { State::REPLIED } else { 0 };
+    cx.flow.state |= State::ESTABLISHED | proved;
+    let state = State(cx.flow.state);
+    conntrack::set_limit::<F>(&raw mut cx.flow, state);
+    if replies
+        && let Err(error) = F::replies().insert(&cx.reply.key, &cx.reply, u64::from(BPF_NOEXIST))
+    {
+        select::release_slot(id);
+        return not_promoted::<F>(cx, error);
+    }
+    if let Err(error) = F::flows().insert(&cx.flow.key, &cx.flow, u64::from(BPF_NOEXIST)) {
+        if replies {
+            let _ = F::replies().remove(&cx.reply.key);
+        }
+        select::release_slot(id);
+        return not_promoted::<F>(cx, error);
+    }
+    select::note_entry(id);
+    if replies {
+        let _ = F::half_replies().remove(&cx.reply.key);
+    }
+    let _ = F::half_flows().remove(&cx.flow.key);
+    Verdict::CARRY
+}
+
+/// Another processor may just have promoted the same flow: then the packet is carried.
+#[inline(always)]
+fn not_promoted<F: Family>(cx: &Context<F::Address>, error: i32) -> Verdict {
+    if error != EEXIST {
+        return Verdict::of(Outcome::FlowsFull);
+    }
+    match conntrack::promoted_reply::<F>(&cx.reply.key) {
+        // SAFETY: points into a live map value.
+        Some(reply) if unsafe { (*reply).flow } == cx.flow.key => Verdict::CARRY,
+        _ => Verdict::of(Outcome::Raced),
+    }
+}

@@ -1,0 +1,40 @@
+//! What a packet may be to us, told by its addresses alone.
+
+use deston_common::address::flags;
+use deston_common::globals;
+use deston_common::outcome::Outcome;
+
+use crate::context::Context;
+use crate::family::Family;
+use crate::globals as settings;
+
+/// Notes the role of the packet's addresses; foreign packets end here.
+#[inline(always)]
+pub(crate) fn of<F: Family>(cx: &mut Context<F::Address>) -> Result<(), Outcome> {
+    // SAFETY: the process replaces entries whole; a recycled element is still an entry.
+    if let Some(entry) = unsafe { F::addresses().get(&cx.key.destination) }
+        && entry.flags & (flags::LISTENER | flags::SNAT) != 0
+    {
+        cx.role = entry.flags;
+        cx.echo_pool = entry.echo_pool;
+        cx.snat_port_min = entry.snat_port_min;
+        cx.snat_port_max = entry.snat_port_max;
+        return Ok(());
+    }
+    if !settings::has(globals::flags::DNAT) {
+        return Err(Outcome::Unrelated);
+    }
+    // SAFETY: as above.
+    if let Some(entry) = unsafe { F::addresses().get(&cx.key.source) }
+        && entry.flags & flags::DNAT_SERVER != 0
+    {
+        cx.role = flags::DNAT_SERVER;
+        return Ok(());
+    }
+    // Routers on the way to a server send errors from addresses of their own.
+    if cx.key.protocol == F::ICMP {
+        cx.role = 0;
+        return Ok(());
+    }
+    Err(Outcome::Unrelated)
+}

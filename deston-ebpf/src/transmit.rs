@@ -1,0 +1,218 @@
+//! Translating a packet and sending it on: the last stage of both directions.
+
+use deston_common::checksum::Change;
+use deston_common::hop::{Hop, Vlan};
+use deston_common::listener::Forwarding;
+use deston_common::net::{Address, Mac, TCP, UDP};
+use deston_common::outcome::Outcome;
+
+use crate::context::{Context, part};
+use crate::family::Family;
+use crate::header::{Ethernet, IPV4, IPV6, TCP_CHECKSUM, Tagged, UDP_CHECKSUM};
+use crate::packet::{Mend, Packet};
+use crate::verdict::Verdict;
+use crate::{complain, fragment, select, tunnel};
+
+/// Sends a client's packet to `cx.server`.
+#[inline(always)]
+pub(crate) fn to_server<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
+    let Some(server) = select::entry(cx.server) else { return Verdict::of(Outcome::NoServer) };
+    let hop = &server.hop;
+    if hop.ifindex == 0 {
+        return Verdict::of(Outcome::NoNextHop);
+    }
+    if let Some(said) = too_old::<F, P>(packet, cx) {
+        return said;
+    }
+    match Forwarding::from_number(cx.forwarding) {
+        Forwarding::Nat | Forwarding::Dnat => carry::<F, P>(packet, cx, hop, Outcome::Forwarded),
+        Forwarding::DsrL2 => {
+            if let Some(said) = too_big::<F, P>(packet, cx, hop, 0) {
+                return said;
+            }
+            if cx.part == part::FIRST {
+                fragment::remember::<F>(cx);
+            }
+            send(packet, F::V6, cx.vlan_count, &cx.vlans, hop, Outcome::Forwarded)
+        }
+        Forwarding::DsrIpip => tunnel::run::<F, P>(packet, cx, server),
+    }
+}
+
+/// Sends a server's packet the way that the client's came.
+#[inline(always)]
+pub(crate) fn to_client<F: Family, P: Packet>(
+    packet: P,
+    cx: &mut Context<F::Address>,
+    hop: &Hop,
+) -> Verdict {
+    carry::<F, P>(packet, cx, hop, Outcome::Replied)
+}
+
+/// Gives the packet its new tuple and sends it; `done` is the outcome if that works.
+#[inline(always)]
+fn carry<F: Family, P: Packet>(
+    packet: P,
+    cx: &mut Context<F::Address>,
+    hop: &Hop,
+    done: Outcome,
+) -> Verdict {
+    if let Some(said) = too_big::<F, P>(packet, cx, hop, 0) {
+        return said;
+    }
+    if cx.part == part::FIRST {
+        fragment::remember::<F>(cx);
+    }
+    if translate::<F, P>(packet, cx).is_none() {
+        return Verdict::of(Outcome::Malformed);
+    }
+    send(packet, F::V6, cx.vlan_count, &cx.vlans, hop, done)
+}
+
+/// A packet whose time to live ran out is answered; one that stays on its link does not age.
+#[inline(always)]
+pub(crate) fn too_old<F: Family, P: Packet>(
+    packet: P,
+    cx: &mut Context<F::Address>,
+) -> Option<Verdict> {
+    if cx.ttl > 1 || cx.forwarding == Forwarding::DsrL2 as u8 {
+        return None;
+    }
+    Some(complain::time_exceeded::<F, P>(packet, cx))
+}
+
+/// A packet that does not fit the link, with `more` bytes before it, is answered.
+#[inline(always)]
+pub(crate) fn too_big<F: Family, P: Packet>(
+    packet: P,
+    cx: &mut Context<F::Address>,
+    hop: &Hop,
+    more: u32,
+) -> Option<Verdict> {
+    let mtu = u32::from(hop.mtu);
+    if mtu == 0 || cx.ip_len + more <= mtu {
+        return None;
+    }
+    let segment = packet.segment();
+    if segment != 0 && cx.ip_len - cx.payload + segment + more <= mtu {
+        return None;
+    }
+    Some(complain::too_big::<F, P>(packet, cx, mtu - more))
+}
+
+/// Writes addresses, ports, time to live and checksums.
+#[inline(always)]
+fn translate<F: Family, P: Packet>(packet: P, cx: &Context<F::Address>) -> Option<()> {
+    if cx.part != part::LATER {
+        let (from, to) = (&cx.key, &cx.to);
+        let l4 = cx.l4 as usize;
+        let ports = packet.at::<[u16; 2]>(l4)?;
+        // SAFETY: `at` checked the bounds.
+        unsafe { *ports = [to.source_port.word(), to.destination_port.word()] };
+        let udp = from.protocol == UDP;
+        let place = if from.protocol == TCP { TCP_CHECKSUM } else { UDP_CHECKSUM };
+        packet.mend(&Mend {
+            offset: l4 + place,
+            pseudo: from
+                .source
+                .change(to.source, Change::none())
+                .and(from.destination.change(to.destination, Change::none())),
+            header: Change::none()
+                .word16(from.source_port.word(), to.source_port.word())
+                .word16(from.destination_port.word(), to.destination_port.word()),
+            udp,
+            v6: F::V6,
+        })?;
+    }
+    F::readdress(packet, cx, cx.ttl.wrapping_sub(1))
+}
+
+/// Where the packet came from: replies go back the way the client's packets came (docs/adr/0001).
+#[inline(always)]
+pub(crate) fn way_back<A: Address, P: Packet>(packet: P, cx: &Context<A>) -> Hop {
+    let (ours, theirs) = macs(packet);
+    Hop {
+        ifindex: packet.ifindex(),
+        source_mac: ours,
+        next_hop_mac: theirs,
+        mtu: 0,
+        vlan_count: cx.vlan_count,
+        vlans: cx.vlans,
+    }
+}
+
+/// The frame's destination and source.
+#[inline(always)]
+fn macs<P: Packet>(packet: P) -> (Mac, Mac) {
+    match packet.at::<Ethernet>(0) {
+        // SAFETY: `at` checked the bounds.
+        Some(ethernet) => unsafe { ((*ethernet).destination, (*ethernet).source) },
+        None => Default::default(),
+    }
+}
+
+/// Writes the Ethernet header for `hop` and gives the frame to its interface.
+#[inline(always)]
+pub(crate) fn send<P: Packet>(
+    packet: P,
+    v6: bool,
+    vlan_count: u16,
+    vlans: &[Vlan; 2],
+    hop: &Hop,
+    done: Outcome,
+) -> Verdict {
+    // The loopback has no Ethernet addresses; what is for the host itself goes on into its stack.
+    if P::TC && hop.ifindex == packet.ifindex() && hop.next_hop_mac == Mac::default() {
+        return Verdict::local(done);
+    }
+    if (vlan_count | hop.vlan_count) != 0 && !tag(packet, v6, vlan_count, vlans, hop) {
+        return Verdict::of(Outcome::NoNextHop);
+    }
+    let Some(ethernet) = packet.at::<Ethernet>(0) else {
+        return Verdict::of(Outcome::Malformed);
+    };
+    // SAFETY: `at` checked the bounds.
+    unsafe {
+        (*ethernet).destination = hop.next_hop_mac;
+        (*ethernet).source = hop.source_mac;
+    }
+    packet.redirect(hop.ifindex);
+    Verdict::sent(done)
+}
+
+/// Gives the frame the tags of `hop` for its own.
+#[inline(never)]
+fn tag<P: Packet>(packet: P, v6: bool, count: u16, vlans: &[Vlan; 2], hop: &Hop) -> bool {
+    if count == hop.vlan_count && *vlans == hop.vlans {
+        return true;
+    }
+    if !packet.retag(count, hop.vlan_count, &hop.vlans) {
+        return false;
+    }
+    if P::TC {
+        return true;
+    }
+    let kind = if v6 { IPV6 } else { IPV4 };
+    if hop.vlan_count == 0 {
+        let Some(ethernet) = packet.at::<Ethernet>(0) else { return false };
+        // SAFETY: `at` checked the bounds.
+        unsafe { (*ethernet).kind = kind };
+        return true;
+    }
+    let Some(outer) = packet.at::<Tagged>(12) else { return false };
+    // SAFETY: as above.
+    unsafe {
+        (*outer).vlan = hop.vlans[0];
+        (*outer).kind = kind;
+    }
+    if hop.vlan_count > 1 {
+        let Some(inner) = packet.at::<Tagged>(16) else { return false };
+        // SAFETY: as above.
+        unsafe {
+            (*outer).kind = hop.vlans[1].tpid.word();
+            (*inner).vlan = hop.vlans[1];
+            (*inner).kind = kind;
+        }
+    }
+    true
+}
