@@ -8,6 +8,7 @@ mod carrier;
 mod health;
 mod hold;
 mod kernel;
+mod outlier;
 mod reconciler;
 mod servers;
 mod summary;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 pub use carrier::{Carrier, NoCarrier};
 pub use health::{Probe, Probes, TcpProbe, Transition};
@@ -31,7 +33,7 @@ pub use summary::{Counts, Summary};
 pub use userspace::UserspaceDatapath;
 
 use crate::config::{self, Report};
-use crate::datapath::{self, Datapath, DatapathError};
+use crate::datapath::{self, Datapath, DatapathError, Failing};
 use crate::model::Model;
 use crate::proxy::Proxy;
 
@@ -69,6 +71,8 @@ pub struct Control {
     path: PathBuf,
     reconciler: Reconciler<Proxy, Datapath>,
     probes: Probes<TcpProbe>,
+    /// Servers that fail their clients, by what the kernel sees.
+    failing: mpsc::Receiver<Failing>,
     /// Reads the file in a thread of its own, since looking names up may take long; at most one.
     loading: JoinSet<Result<Model, Report>>,
     /// Whether the file may have changed since `loading` began.
@@ -79,12 +83,12 @@ impl Control {
     /// Starts workers and listeners. `path` is what a reload will read.
     pub fn start(path: &Path, model: Model) -> Result<Self, StartError> {
         let proxy = Proxy::start(model.runtime.workers)?;
-        let datapath = Datapath::new(model.kernel.clone());
+        let (datapath, failing) = Datapath::new(model.kernel.clone());
         let reconciler = Reconciler::start(model, proxy, datapath)?;
         let mut probes = Probes::new(TcpProbe);
         probes.follow(reconciler.probed());
         let (path, loading) = (path.to_owned(), JoinSet::new());
-        Ok(Self { path, reconciler, probes, loading, stale: false })
+        Ok(Self { path, reconciler, probes, failing, loading, stale: false })
     }
 
     /// Serves until it is told to stop, and then until connections have finished.
@@ -101,6 +105,12 @@ impl Control {
                     Err(error) => tracing::error!(%error, "reading the configuration failed"),
                 },
                 transition = self.probes.next() => self.note(&transition),
+                Some(failing) = self.failing.recv() => {
+                    self.reconciler.suspect(failing.server, failing.failures, Instant::now());
+                }
+                () = until(self.reconciler.next_return()) => {
+                    self.reconciler.readmit(Instant::now());
+                }
             }
         }
         self.stop(signals).await
@@ -202,6 +212,14 @@ impl Control {
                 Ending::Forced
             }
         }
+    }
+}
+
+/// Waits until then; for ever, if there is no then.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => sleep_until(then).await,
+        None => std::future::pending().await,
     }
 }
 

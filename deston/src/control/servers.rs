@@ -46,7 +46,7 @@ pub(super) struct Known {
     presence: Presence,
     /// `drain` of the configuration.
     drain: bool,
-    /// Fails its clients: see `outlier`.
+    /// Has failed its clients: see `outlier`.
     pub(super) ejected: bool,
 }
 
@@ -101,6 +101,11 @@ impl Servers {
     /// The server of a key that the configuration has.
     pub(super) fn configured(&mut self, key: &ServerKey) -> Option<&mut Known> {
         self.known.get_mut(key).filter(|known| known.presence == Presence::Configured)
+    }
+
+    /// The server of an identifier.
+    pub(super) fn key(&self, id: ServerId) -> Option<&ServerKey> {
+        self.known.iter().find(|(_, known)| known.live.id() == id).map(|(key, _)| key)
     }
 
     /// Every server that is known.

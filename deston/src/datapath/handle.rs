@@ -11,6 +11,7 @@ use std::sync::mpsc as answers;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use deston_common::limits::MAX_SERVERS;
 use deston_common::server::{ServerId, ServerState};
 use deston_common::table::Table;
 use tokio::sync::mpsc as requests;
@@ -18,6 +19,7 @@ use tokio::sync::mpsc as requests;
 use super::balancer::{Balancer, Chosen, DatapathError, Report};
 use super::drain::Drain;
 use super::plan::{Reason, Role};
+use super::suspects::Failing;
 use crate::model::{self, Layer, Listener};
 
 /// Requests are answered one by one and their sender waits, so there is never more than one.
@@ -26,6 +28,7 @@ const QUEUE: usize = 1;
 /// The kernel datapath.
 pub struct Datapath {
     settings: model::Kernel,
+    failing: requests::Sender<Failing>,
     running: Option<Running>,
 }
 
@@ -65,9 +68,10 @@ enum Answer {
 }
 
 impl Datapath {
-    /// A datapath that has touched nothing yet.
-    pub fn new(settings: model::Kernel) -> Self {
-        Self { settings, running: None }
+    /// A datapath that has touched nothing yet, and what tells of servers that fail their clients.
+    pub fn new(settings: model::Kernel) -> (Self, requests::Receiver<Failing>) {
+        let (failing, heard) = requests::channel(MAX_SERVERS as usize);
+        (Self { settings, failing, running: None }, heard)
     }
 
     /// Whether and where the kernel can carry a layer 4 listener. If so, the programs are loaded and
@@ -193,7 +197,7 @@ impl Datapath {
 
     fn begin(&mut self) -> Result<(), DatapathError> {
         if self.running.is_none() {
-            self.running = Some(start(self.settings.clone())?);
+            self.running = Some(start(self.settings.clone(), self.failing.clone())?);
         }
         Ok(())
     }
@@ -220,7 +224,10 @@ impl Drop for Datapath {
 }
 
 /// Starts the thread and waits until it is ready to be asked.
-fn start(settings: model::Kernel) -> Result<Running, DatapathError> {
+fn start(
+    settings: model::Kernel,
+    failing: requests::Sender<Failing>,
+) -> Result<Running, DatapathError> {
     let (requests, incoming) = requests::channel(QUEUE);
     let (ready, started) = answers::sync_channel(1);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -231,7 +238,7 @@ fn start(settings: model::Kernel) -> Result<Running, DatapathError> {
         .name("deston-datapath".to_owned())
         .spawn(move || {
             runtime.block_on(async {
-                match Balancer::start(settings) {
+                match Balancer::start(settings, failing) {
                     Ok(balancer) => {
                         let _ = ready.send(Ok(()));
                         serve(balancer, incoming).await;

@@ -12,6 +12,7 @@ mod interfaces;
 mod kernel;
 mod plan;
 mod refusals;
+mod suspects;
 mod upkeep;
 
 pub use balancer::{Chosen, DatapathError, Report};
@@ -21,3 +22,4 @@ pub use host::HostError;
 pub use kernel::{Action, Ran};
 pub use kernel::{AttachError, Attached, Event, Hook, Kernel, KernelError, Sizes, Swept};
 pub use plan::Reason;
+pub use suspects::Failing;

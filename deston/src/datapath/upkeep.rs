@@ -36,7 +36,10 @@ impl Balancer {
     pub(super) async fn upkeep(&mut self, due: Upkeep) -> Result<(), DatapathError> {
         match due {
             Upkeep::Paths => self.refresh_paths().await,
-            Upkeep::Second => self.end_overdue(),
+            Upkeep::Second => {
+                self.end_overdue()?;
+                self.watch(now())
+            }
             Upkeep::Everything => {
                 self.refresh_paths().await?;
                 if self.listeners.is_empty() {

@@ -95,6 +95,8 @@ pub(in crate::datapath) struct PoolSettings {
     name: String,
     /// How long a client that does not connect keeps its server; zero: it keeps none.
     pub(in crate::datapath) sticky: Duration,
+    /// SYNs in a row that a server may fail; `None`: as many as it likes.
+    pub(in crate::datapath) failures: Option<u32>,
 }
 
 impl Pools {
@@ -107,7 +109,9 @@ impl Pools {
     /// Takes note of a pool's settings, and gives its index.
     pub(in crate::datapath) fn put(&mut self, pool: &model::Pool) -> Result<u32, DatapathError> {
         let sticky = pool.sticky.map_or(Duration::ZERO, |sticky| sticky.ttl);
-        let settings = PoolSettings { name: pool.name.clone(), sticky };
+        let model::Outlier { failures, max_ejected, .. } = pool.outlier;
+        let failures = (max_ejected > 0).then_some(failures);
+        let settings = PoolSettings { name: pool.name.clone(), sticky, failures };
         let index = self.find(&pool.name).map(|(index, _)| index);
         let free = || (0..MAX_POOLS).find(|index| !self.by_index.contains_key(index));
         let index = index.or_else(free).ok_or(DatapathError::TooManyPools)?;

@@ -20,6 +20,7 @@ use deston_common::limits::{MAX_LISTENERS, MAX_POOLS};
 use deston_common::net::TCP;
 use deston_common::outcome::Outcome;
 use deston_common::server::{Load, ServerId};
+use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 pub use carry::Chosen;
@@ -30,6 +31,7 @@ use super::host::{Host, HostError, Network};
 use super::kernel::{AttachError, Attached, Hook, Kernel, KernelError, Sizes};
 use super::plan::{self, Plan, Reason, Role};
 use super::refusals::Refusals;
+use super::suspects::{Failing, Suspects};
 use crate::model::{self, Listener};
 
 /// How often the counts of servers are read, and what is overdue is ended.
@@ -91,6 +93,9 @@ pub(super) struct Balancer {
     pub(super) servers: BTreeMap<ServerId, Known>,
     pub(super) listeners: Vec<Open>,
     pub(super) refusals: Refusals,
+    suspects: Suspects,
+    /// Whom it tells of servers that fail.
+    failing: mpsc::Sender<Failing>,
 }
 
 /// What was made ready for a listener.
@@ -111,7 +116,10 @@ pub struct Report {
 
 impl Balancer {
     /// Connects to the host; loads and attaches nothing.
-    pub(super) fn start(settings: model::Kernel) -> Result<Self, DatapathError> {
+    pub(super) fn start(
+        settings: model::Kernel,
+        failing: mpsc::Sender<Failing>,
+    ) -> Result<Self, DatapathError> {
         let every = |period| {
             let mut tick = interval(period);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,6 +140,8 @@ impl Balancer {
             servers: BTreeMap::new(),
             listeners: Vec::new(),
             refusals: Refusals::default(),
+            suspects: Suspects::default(),
+            failing,
         })
     }
 

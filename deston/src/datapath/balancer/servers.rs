@@ -114,9 +114,46 @@ impl Balancer {
         ends.is_some_and(|ends| ends <= Instant::now())
     }
 
+    /// Tells of servers that leave SYNs unanswered, or refuse them.
+    pub(in crate::datapath) fn watch(&mut self, now: Duration) -> Result<(), DatapathError> {
+        let Some(kernel) = &self.kernel else { return Ok(()) };
+        for id in self.servers.keys() {
+            let load = kernel.load_of(*id)?;
+            self.suspects.note(*id, load.unanswered.wrapping_add(load.refused), now);
+        }
+        let (servers, pools) = (&self.servers, &self.pools);
+        let enough = |id| {
+            let known: &Known = servers.get(&id)?;
+            pools.find(&known.pool).and_then(|(_, pool)| pool.failures)
+        };
+        let due = self.suspects.due(now, enough);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let mut acquitted = BTreeSet::new();
+        for flow in kernel.flows() {
+            let opened = Duration::from_nanos(flow.opened_ns);
+            if due.iter().any(|(failing, since)| flow.server == failing.server && opened >= *since)
+            {
+                acquitted.insert(flow.server);
+            }
+        }
+        for (failing, _) in due {
+            if acquitted.contains(&failing.server) {
+                self.suspects.acquit(failing.server);
+            } else {
+                // Who does not listen has enough to do; it is told again.
+                let _ = self.failing.try_send(failing);
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets a server: no table names it and it has no flow.
     pub(in crate::datapath) fn forget_server(&mut self, id: ServerId) -> Result<(), DatapathError> {
         if self.servers.remove(&id).is_some() {
+            let servers = &self.servers;
+            self.suspects.retain(|id| servers.contains_key(&id));
             self.fill()?;
             self.kernel()?.put_server(id, &ServerEntry::default())?;
         }

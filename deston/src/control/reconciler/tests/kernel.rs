@@ -211,3 +211,35 @@ fn a_guard_that_the_kernel_cannot_take_is_for_userspace() {
     let lab = start_beside(&guarded("g", &userspace), &[]).0.unwrap();
     assert_eq!(lab.journal.read(), ["bind g:80", "open g:80"], "who asks for userspace has it");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fails_its_clients_is_out_of_the_table_for_a_while() {
+    let mut lab = start(&text("k", &[1, 2]));
+    let now = Instant::now();
+    lab.reconciler.suspect(ServerId(1), 2, now);
+    assert_eq!(lab.journal.read(), [""; 0], "too few failures");
+    lab.reconciler.suspect(ServerId(1), 3, now);
+    assert_eq!(lab.journal.read(), ["kernel: server 1 is :1 Draining", "kernel: table p is [2]"]);
+    assert_eq!(lab.ports("p"), [2], "userspace avoids it too");
+    lab.reconciler.suspect(ServerId(2), 3, now);
+    assert_eq!(lab.journal.read(), [""; 0], "the last one stays");
+
+    let back = lab.reconciler.next_return().unwrap();
+    assert_eq!(back, now + Duration::from_secs(10));
+    lab.reconciler.readmit(back);
+    assert_eq!(lab.journal.read(), ["kernel: server 1 is :1 Active", "kernel: table p is [1, 2]"]);
+    assert_eq!(lab.reconciler.next_return(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_removed_and_added_again_is_not_ejected() {
+    let mut lab = start(&text("k", &[1, 2]));
+    *lab.flows.borrow_mut() = 1;
+    lab.reconciler.suspect(ServerId(1), 3, Instant::now());
+    lab.reload(&text("k", &[2]));
+    assert_eq!(lab.reconciler.next_return(), None);
+    assert_eq!(
+        lab.reload(&text("k", &[1, 2])),
+        ["kernel: server 1 is :1 Active", "kernel: table p is [1, 2]"]
+    );
+}
