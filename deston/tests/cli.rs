@@ -262,6 +262,23 @@ fn the_first_signal_lets_connections_finish_and_the_second_does_not() {
 }
 
 #[test]
+fn detach_finds_nothing_of_an_instance_that_never_was() {
+    let no_file = ["--config", "/nonexistent.toml"];
+    for arguments in [&["--instance", "never-was"][..], &["--instance", ".."], &no_file] {
+        let output = deston().arg("detach").args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("nothing is there"), "{}", text(&output.stdout));
+    }
+    let file = File::new("detach", "[kernel]\ninstance = \"never-was\"\n[[server]]");
+    let output = deston().args(["detach", "--config"]).arg(&file.0).output().unwrap();
+    assert!(text(&output.stdout).contains("`never-was`"), "{}", text(&output.stdout));
+    file.write("[kernel]\ninstance = 1");
+    let output = deston().args(["detach", "--config"]).arg(&file.0).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--instance"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn logs_can_be_json() {
     let file = File::new("json", "[[server]]\nport = 0");
     let output = deston().args(["--log-format", "json", "--config"]).arg(&file.0).output().unwrap();

@@ -28,7 +28,7 @@ pub(super) use known::{Known, Open, Pools, l4, protocol};
 
 use super::contents::{Contents, Facts, wanted};
 use super::host::{Host, HostError, Network};
-use super::kernel::{AttachError, Attached, Hook, Kernel, KernelError, Sizes};
+use super::kernel::{AttachError, Attached, Hook, Kernel, KernelError};
 use super::plan::{self, Plan, Reason, Role};
 use super::refusals::Refusals;
 use super::suspects::{Failing, Suspects};
@@ -205,8 +205,7 @@ impl Balancer {
 
 fn load(kernel: &mut Option<Kernel>, settings: &model::Kernel) -> Result<(), KernelError> {
     if kernel.is_none() {
-        let sizes = Sizes { flows: settings.flows, half_open: settings.half_open };
-        *kernel = Some(Kernel::load(sizes)?);
+        *kernel = Some(Kernel::start(settings)?);
     }
     Ok(())
 }

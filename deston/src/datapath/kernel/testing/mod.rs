@@ -8,7 +8,8 @@ use std::time::Duration;
 use aya::programs::{ProgramInfo, TestRun, TestRunOptions, TestRunResult};
 
 use super::error::program;
-use super::{EXPIRE4, EXPIRE6, Hook, Kernel, KernelError, TC, XDP, tc, xdp};
+use super::link::Kind;
+use super::{AttachError, Attached, EXPIRE4, EXPIRE6, Hook, Kernel, KernelError, TC, XDP, tc, xdp};
 
 /// Room beyond the packet for what the programs put before it or answer with.
 const ROOM: usize = 1_536;
@@ -57,6 +58,11 @@ impl Kernel {
         let info =
             if name == TC { tc(&self.ebpf, name)?.info() } else { xdp(&self.ebpf, name)?.info() };
         info.map_err(program(name))
+    }
+
+    /// Attaches at TC as Linux before 6.6 does: by a filter.
+    pub fn attach_filter(&mut self, interface: &str) -> Result<Attached, AttachError> {
+        self.attach_as(interface, Kind::Filter)
     }
 
     /// Runs the balancer at a hook on `packet`.
