@@ -43,6 +43,16 @@ pub enum NotTaken {
 
 /// The kernel datapath. [`Datapath`] is the one there is; tests have one on paper.
 pub trait KernelDatapath {
+    /// The servers that the process before has left in the kernel. Everything that it left stays in
+    /// force until `take_over`.
+    fn adopt(&mut self) -> Vec<(ServerId, SocketAddr)>;
+
+    /// The identifier that a server had in the process before.
+    fn remembered(&self, pool: &str, address: SocketAddr) -> Option<ServerId>;
+
+    /// Ends the adoption: what is not configured again takes no new flow.
+    fn take_over(&mut self);
+
     /// Whether and where this listener can be carried; `Err` says why not, for a user to read. Makes
     /// ready to carry it, which changes nothing for any packet.
     fn carry(&mut self, listener: &Listener, servers: &[Server]) -> Result<Chosen, DatapathError>;
@@ -89,6 +99,21 @@ pub trait KernelDatapath {
 }
 
 impl KernelDatapath for Datapath {
+    fn adopt(&mut self) -> Vec<(ServerId, SocketAddr)> {
+        Self::adopt(self).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what the process before left in the kernel is not adopted");
+            Vec::new()
+        })
+    }
+
+    fn remembered(&self, pool: &str, address: SocketAddr) -> Option<ServerId> {
+        Self::remembered(self, pool, address).ok().flatten()
+    }
+
+    fn take_over(&mut self) {
+        report(Self::take_over(self));
+    }
+
     fn carry(&mut self, listener: &Listener, servers: &[Server]) -> Result<Chosen, DatapathError> {
         Self::carry(self, listener, &addresses(servers))
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, interval, sleep_until};
 
 pub use carrier::{Carrier, NoCarrier};
 pub use health::{Probe, Probes, TcpProbe, Transition};
@@ -34,8 +34,11 @@ pub use userspace::UserspaceDatapath;
 
 use crate::config::{self, Report};
 use crate::datapath::{self, Datapath, DatapathError, Failing};
-use crate::model::Model;
+use crate::model::{Model, OnStop};
 use crate::proxy::Proxy;
+
+/// How often it is asked whether removed servers have finished.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// What an operator asks of a running Deston.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +97,7 @@ impl Control {
     /// Serves until it is told to stop, and then until connections have finished.
     pub async fn run(mut self, mut signals: mpsc::Receiver<Signal>) -> Ending {
         tracing::info!(workers = self.reconciler.model().runtime.workers, "ready");
+        let mut sweep = interval(SWEEP);
         loop {
             tokio::select! {
                 signal = signals.recv() => match signal {
@@ -108,6 +112,7 @@ impl Control {
                 Some(failing) = self.failing.recv() => {
                     self.reconciler.suspect(failing.server, failing.failures, Instant::now());
                 }
+                _ = sweep.tick() => self.reconciler.sweep(),
                 () = until(self.reconciler.next_return()) => {
                     self.reconciler.readmit(Instant::now());
                 }
@@ -187,12 +192,17 @@ impl Control {
 
     async fn stop(self, mut signals: mpsc::Receiver<Signal>) -> Ending {
         let deadline = self.reconciler.model().runtime.drain_timeout;
+        let kernel = &self.reconciler.model().kernel;
+        // What is not pinned ends with the process.
+        let on_stop = if kernel.pin { kernel.on_stop } else { OnStop::Detach };
         tracing::info!(
             ?deadline,
             "stopping: connections may finish; a second signal ends them at once"
         );
         let (proxy, datapath) = self.reconciler.into_datapaths();
-        let draining = async { tokio::join!(proxy.drain(deadline), finish(datapath, deadline)).0 };
+        let hurry = datapath.hurry();
+        let mut finished = tokio::task::spawn_blocking(move || finish(datapath, deadline, on_stop));
+        let draining = async { tokio::join!(proxy.drain(deadline), &mut finished) };
         let second = async {
             loop {
                 match signals.recv().await {
@@ -203,11 +213,14 @@ impl Control {
             }
         };
         tokio::select! {
-            drained = draining => {
+            (drained, finished) = draining => {
+                told(finished);
                 tracing::info!(finished = drained.finished, aborted = drained.aborted, "stopped");
                 Ending::Drained
             }
             () = second => {
+                hurry.up();
+                told(finished.await);
                 tracing::warn!("stopped at once; open connections were cut");
                 Ending::Forced
             }
@@ -223,17 +236,32 @@ async fn until(then: Option<Instant>) {
     }
 }
 
-/// Lets the kernel's flows finish, says what the kernel has counted, and detaches.
-async fn finish(mut datapath: Datapath, deadline: Duration) {
-    let finished = tokio::task::spawn_blocking(move || {
-        let open = datapath.drain(deadline)?;
-        if let Some(report) = datapath.report()? {
-            tracing::info!("{}", counted(&report));
-            tracing::info!(open_flows = open, "the kernel datapath is detached");
+/// Ends the kernel datapath, and says what the kernel has counted: lets its flows finish and detaches
+/// it, or leaves it at work. Blocks.
+fn finish(
+    mut datapath: Datapath,
+    deadline: Duration,
+    on_stop: OnStop,
+) -> Result<(), DatapathError> {
+    let open = match on_stop {
+        OnStop::Detach => datapath.drain(deadline)?,
+        OnStop::Keep => 0,
+    };
+    let Some(report) = datapath.report()? else { return Ok(()) };
+    tracing::info!("{}", counted(&report));
+    datapath.stop(on_stop)?;
+    match on_stop {
+        OnStop::Detach => tracing::info!(open_flows = open, "the kernel datapath is detached"),
+        OnStop::Keep => {
+            tracing::info!("the kernel datapath goes on; `deston detach` takes it away");
         }
-        Ok::<_, DatapathError>(())
-    });
-    match finished.await {
+    }
+    Ok(())
+}
+
+/// Says what went wrong with the end of the kernel datapath, if something did.
+fn told(finished: Result<Result<(), DatapathError>, tokio::task::JoinError>) {
+    match finished {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%error, "the kernel datapath did not stop cleanly"),
         Err(error) => tracing::error!(%error, "the kernel datapath did not stop cleanly"),

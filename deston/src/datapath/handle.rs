@@ -14,13 +14,14 @@ use std::time::Duration;
 use deston_common::limits::MAX_SERVERS;
 use deston_common::server::{ServerId, ServerState};
 use deston_common::table::Table;
-use tokio::sync::mpsc as requests;
+use tokio::sync::{Notify, mpsc as requests};
 
 use super::balancer::{Balancer, Chosen, DatapathError, Report};
 use super::drain::Drain;
+use super::kernel;
 use super::plan::{Reason, Role};
 use super::suspects::Failing;
-use crate::model::{self, Layer, Listener};
+use crate::model::{self, Layer, Listener, OnStop};
 
 /// Requests are answered one by one and their sender waits, so there is never more than one.
 const QUEUE: usize = 1;
@@ -29,7 +30,19 @@ const QUEUE: usize = 1;
 pub struct Datapath {
     settings: model::Kernel,
     failing: requests::Sender<Failing>,
+    hurry: Arc<Notify>,
     running: Option<Running>,
+}
+
+/// Ends a drain at once.
+#[derive(Debug)]
+pub struct Hurry(Arc<Notify>);
+
+impl Hurry {
+    /// Does it.
+    pub fn up(self) {
+        self.0.notify_one();
+    }
 }
 
 struct Running {
@@ -56,7 +69,11 @@ enum Command {
     Open(Arc<Listener>),
     Close(Arc<Listener>),
     Settle,
+    Adopt,
+    Remembered(String, SocketAddr),
+    TakeOver,
     Drain(Duration),
+    Stop(OnStop),
     Report,
 }
 
@@ -64,6 +81,8 @@ enum Answer {
     Done,
     Chosen(Chosen),
     Flows(u64),
+    Servers(Vec<(ServerId, SocketAddr)>),
+    Server(Option<ServerId>),
     Report(Option<Report>),
 }
 
@@ -71,7 +90,8 @@ impl Datapath {
     /// A datapath that has touched nothing yet, and what tells of servers that fail their clients.
     pub fn new(settings: model::Kernel) -> (Self, requests::Receiver<Failing>) {
         let (failing, heard) = requests::channel(MAX_SERVERS as usize);
-        (Self { settings, failing, running: None }, heard)
+        let hurry = Arc::new(Notify::new());
+        (Self { settings, failing, hurry, running: None }, heard)
     }
 
     /// Whether and where the kernel can carry a layer 4 listener. If so, the programs are loaded and
@@ -125,10 +145,7 @@ impl Datapath {
 
     /// Flows that name a server.
     pub fn open_flows(&self, id: ServerId) -> Result<u64, DatapathError> {
-        match self.ask(Command::OpenFlows(id))? {
-            Answer::Flows(flows) => Ok(flows),
-            Answer::Done | Answer::Chosen(_) | Answer::Report(_) => Ok(0),
-        }
+        self.count(Command::OpenFlows(id))
     }
 
     /// Swaps a pool's table, or changes its settings: a packet sees the old ones or the new ones.
@@ -161,32 +178,63 @@ impl Datapath {
     /// Closes every listener and waits until no TCP flow is open, at most for `deadline`; returns
     /// how many were. Blocks.
     pub fn drain(&mut self, deadline: Duration) -> Result<u64, DatapathError> {
-        if self.running.is_none() {
-            return Ok(0);
+        self.count(Command::Drain(deadline))
+    }
+
+    /// Ends a drain that is under way, as if its deadline had come.
+    pub fn hurry(&self) -> Hurry {
+        Hurry(Arc::clone(&self.hurry))
+    }
+
+    /// Ends the datapath: detaches it, or leaves it at work for the next process.
+    pub fn stop(&mut self, on_stop: OnStop) -> Result<(), DatapathError> {
+        self.ask(Command::Stop(on_stop)).map(drop)
+    }
+
+    /// The servers that the process before has left in the kernel, if it has left anything; all of
+    /// it stays in force until [`take_over`](Self::take_over).
+    pub fn adopt(&mut self) -> Result<Vec<(ServerId, SocketAddr)>, DatapathError> {
+        // Without the privilege to look, there is none to adopt it either.
+        let instances = kernel::instances().unwrap_or_default();
+        if !instances.contains(&self.settings.instance) {
+            return Ok(Vec::new());
         }
-        match self.ask(Command::Drain(deadline))? {
-            Answer::Flows(open) => Ok(open),
-            Answer::Done | Answer::Chosen(_) | Answer::Report(_) => Ok(0),
-        }
+        self.begin()?;
+        let answer = self.ask(Command::Adopt)?;
+        Ok(if let Answer::Servers(servers) = answer { servers } else { Vec::new() })
+    }
+
+    /// The identifier that a server had in the process before.
+    pub fn remembered(
+        &self,
+        pool: &str,
+        address: SocketAddr,
+    ) -> Result<Option<ServerId>, DatapathError> {
+        let answer = self.ask(Command::Remembered(pool.to_owned(), address))?;
+        Ok(if let Answer::Server(server) = answer { server } else { None })
+    }
+
+    /// Ends the adoption: what is not configured again is closed, and detached where nothing needs
+    /// it.
+    pub fn take_over(&mut self) -> Result<(), DatapathError> {
+        self.ask(Command::TakeOver).map(drop)
     }
 
     /// What the kernel has counted; `None` if nothing was ever loaded.
     pub fn report(&self) -> Result<Option<Report>, DatapathError> {
-        if self.running.is_none() {
-            return Ok(None);
-        }
-        match self.ask(Command::Report)? {
-            Answer::Report(report) => Ok(report),
-            Answer::Done | Answer::Chosen(_) | Answer::Flows(_) => Ok(None),
-        }
+        let answer = self.ask(Command::Report)?;
+        Ok(if let Answer::Report(report) = answer { report } else { None })
+    }
+
+    fn count(&self, command: Command) -> Result<u64, DatapathError> {
+        let answer = self.ask(command)?;
+        Ok(if let Answer::Flows(flows) = answer { flows } else { 0 })
     }
 
     fn choose(&mut self, command: Command) -> Result<Chosen, DatapathError> {
         self.begin()?;
-        match self.ask(command)? {
-            Answer::Chosen(chosen) => Ok(chosen),
-            Answer::Done | Answer::Flows(_) | Answer::Report(_) => Err(DatapathError::Gone),
-        }
+        let answer = self.ask(command)?;
+        if let Answer::Chosen(chosen) = answer { Ok(chosen) } else { Err(DatapathError::Gone) }
     }
 
     /// Starts the thread if it does not run, and tells it.
@@ -197,7 +245,8 @@ impl Datapath {
 
     fn begin(&mut self) -> Result<(), DatapathError> {
         if self.running.is_none() {
-            self.running = Some(start(self.settings.clone(), self.failing.clone())?);
+            let (settings, failing) = (self.settings.clone(), self.failing.clone());
+            self.running = Some(start(settings, failing, Arc::clone(&self.hurry))?);
         }
         Ok(())
     }
@@ -227,6 +276,7 @@ impl Drop for Datapath {
 fn start(
     settings: model::Kernel,
     failing: requests::Sender<Failing>,
+    hurry: Arc<Notify>,
 ) -> Result<Running, DatapathError> {
     let (requests, incoming) = requests::channel(QUEUE);
     let (ready, started) = answers::sync_channel(1);
@@ -241,7 +291,7 @@ fn start(
                 match Balancer::start(settings, failing) {
                     Ok(balancer) => {
                         let _ = ready.send(Ok(()));
-                        serve(balancer, incoming).await;
+                        serve(balancer, incoming, &hurry).await;
                     }
                     Err(error) => drop(ready.send(Err(error))),
                 }
@@ -253,7 +303,7 @@ fn start(
 }
 
 /// Answers requests, and keeps up what is in the kernel, also while flows drain.
-async fn serve(mut balancer: Balancer, mut incoming: requests::Receiver<Request>) {
+async fn serve(mut balancer: Balancer, mut incoming: requests::Receiver<Request>, hurry: &Notify) {
     let mut draining: Option<(Drain, Answerer)> = None;
     loop {
         tokio::select! {
@@ -270,8 +320,11 @@ async fn serve(mut balancer: Balancer, mut incoming: requests::Receiver<Request>
                     // The asker may have given up, which changes nothing.
                     let _ = answer.send(obey(&mut balancer, command).await);
                 }
-                None => return,
+                None => return balancer.abandon(),
             },
+            () = hurry.notified() => {
+                draining.iter_mut().for_each(|(drain, _)| drain.hurry());
+            }
             () = due(&mut draining) => {
                 let looked = draining.as_mut().map(|(drain, _)| drain.look(&balancer));
                 let done = looked.and_then(Result::transpose);
@@ -309,10 +362,16 @@ async fn obey(balancer: &mut Balancer, command: Command) -> Result<Answer, Datap
         Command::ForgetServer(id) => balancer.forget_server(id)?,
         Command::OpenFlows(id) => return Ok(Answer::Flows(balancer.open_flows(id)?)),
         Command::PutTable(pool, table) => balancer.put_table(&pool, &table)?,
-        Command::ForgetPool(pool) => balancer.forget_pool(&pool),
+        Command::ForgetPool(pool) => balancer.forget_pool(&pool)?,
         Command::Open(listener) => balancer.open(&listener)?,
         Command::Close(listener) => balancer.close(&listener)?,
         Command::Settle => balancer.settle()?,
+        Command::Adopt => return balancer.adopted().map(Answer::Servers),
+        Command::Remembered(pool, address) => {
+            return Ok(Answer::Server(balancer.remembered(&pool, address)));
+        }
+        Command::TakeOver => balancer.take_over()?,
+        Command::Stop(on_stop) => balancer.stop(on_stop)?,
         // Answered when it is over, by `serve`.
         Command::Drain(_) => {}
         Command::Report => return Ok(Answer::Report(balancer.report()?)),

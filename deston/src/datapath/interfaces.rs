@@ -101,6 +101,10 @@ impl Balancer {
 
     /// Detaches from interfaces that nothing needs.
     pub(super) fn detach_unneeded(&mut self) -> Result<(), DatapathError> {
+        if self.is_adopting {
+            // Nobody knows yet what the process before needed it for.
+            return Ok(());
+        }
         let needed = self.needed()?;
         let (kept, idle): (Vec<_>, Vec<_>) = std::mem::take(&mut self.attached)
             .into_iter()

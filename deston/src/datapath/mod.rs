@@ -6,6 +6,7 @@
 mod balancer;
 mod contents;
 mod drain;
+mod former;
 mod handle;
 mod host;
 mod interfaces;
@@ -16,7 +17,7 @@ mod suspects;
 mod upkeep;
 
 pub use balancer::{Chosen, DatapathError, Report};
-pub use handle::Datapath;
+pub use handle::{Datapath, Hurry};
 pub use host::HostError;
 #[cfg(feature = "testing")]
 pub use kernel::{Action, Ran};

@@ -189,7 +189,10 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         server: &model::Server,
         errors: &mut Vec<NotTaken>,
     ) {
-        match self.servers.put(key(pool, server), server) {
+        let key = key(pool, server);
+        let asks = self.servers.former().next().is_some();
+        let had = asks.then(|| self.kernel.remembered(&key.pool, key.address)).flatten();
+        match self.servers.put(key, server, had) {
             Ok(_) => self.tell_server(pool, server, errors),
             // Counted before anything was changed.
             Err(error) => tracing::error!(pool = pool.name, server = server.name, %error),

@@ -122,12 +122,17 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             userspace,
             kernel,
         };
+        let former = reconciler.kernel.adopt();
+        reconciler.servers.adopt(former);
         let (_, errors) = reconciler.become_model(model)?;
-        if errors.is_empty() {
-            Ok(reconciler)
-        } else {
-            Err(Refused { failures: errors.into_iter().map(Failure::Kernel).collect() })
+        if !errors.is_empty() {
+            return Err(Refused { failures: errors.into_iter().map(Failure::Kernel).collect() });
         }
+        for id in reconciler.servers.former() {
+            reconciler.kernel.drain_server(id, reconciler.drain_timeout);
+        }
+        reconciler.kernel.take_over();
+        Ok(reconciler)
     }
 
     /// Applies what differs from the running model.
@@ -223,6 +228,11 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         for error in errors {
             tracing::error!(%error, "the kernel datapath did not take a change");
         }
+        self.servers.sweep(&mut self.kernel);
+    }
+
+    /// Forgets servers that are gone and have nothing left.
+    pub fn sweep(&mut self) {
         self.servers.sweep(&mut self.kernel);
     }
 

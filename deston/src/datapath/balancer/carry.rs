@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Balancer, DatapathError, Planned};
+use crate::datapath::former::Former;
 use crate::datapath::host::native_xdp;
 use crate::datapath::kernel::{AttachError, Hook};
 use crate::datapath::plan::{self, Question, Reason, Role, Survey, Wanted};
@@ -106,6 +107,11 @@ impl Balancer {
         let planned = self.planned.iter().filter(|planned| planned.listener.pool == pool);
         let hooks = open.map(|open| open.hook).chain(planned.map(|planned| planned.plan.hook));
         let mut hooks: Vec<Hook> = hooks.collect();
+        if pool.is_empty() {
+            // Nobody knows whose servers these were.
+            hooks.extend(self.former.iter().flat_map(Former::hooks));
+            hooks.extend(self.listeners.iter().map(|open| open.hook));
+        }
         hooks.sort_unstable();
         hooks.dedup();
         hooks

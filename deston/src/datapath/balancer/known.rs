@@ -72,7 +72,7 @@ impl Open {
 pub(in crate::datapath) struct Known {
     pub(in crate::datapath) name: String,
     pub(in crate::datapath) address: SocketAddr,
-    /// Name of its pool.
+    /// Name of its pool; of a server that only the process before knew: none.
     pub(in crate::datapath) pool: String,
     pub(in crate::datapath) entry: ServerEntry,
     /// Interfaces by which it is or was reached: flows may still use the older ones.
@@ -81,6 +81,13 @@ pub(in crate::datapath) struct Known {
     pub(in crate::datapath) sources: BTreeSet<IpAddr>,
     /// When flows that it still has are ended.
     pub(in crate::datapath) ends: Option<Instant>,
+}
+
+impl Known {
+    /// Whether the process before knew the server, and this one does not.
+    pub(in crate::datapath) fn is_former(&self) -> bool {
+        self.pool.is_empty()
+    }
 }
 
 /// The pools in the kernel, each with its index in POOL_TABLES and CURSORS.
@@ -106,15 +113,23 @@ impl Pools {
         found.map(|(index, pool)| (*index, pool))
     }
 
-    /// Takes note of a pool's settings, and gives its index.
-    pub(in crate::datapath) fn put(&mut self, pool: &model::Pool) -> Result<u32, DatapathError> {
+    /// Takes note of a pool's settings, and gives its index: the one that it has, or had in the
+    /// process before. What is `taken` is another's.
+    pub(in crate::datapath) fn put(
+        &mut self,
+        pool: &model::Pool,
+        had: Option<u32>,
+        taken: &BTreeSet<u32>,
+    ) -> Result<u32, DatapathError> {
         let sticky = pool.sticky.map_or(Duration::ZERO, |sticky| sticky.ttl);
         let model::Outlier { failures, max_ejected, .. } = pool.outlier;
         let failures = (max_ejected > 0).then_some(failures);
         let settings = PoolSettings { name: pool.name.clone(), sticky, failures };
         let index = self.find(&pool.name).map(|(index, _)| index);
-        let free = || (0..MAX_POOLS).find(|index| !self.by_index.contains_key(index));
-        let index = index.or_else(free).ok_or(DatapathError::TooManyPools)?;
+        let is_free = |index: &u32| !self.by_index.contains_key(index);
+        let free = || (0..MAX_POOLS).find(|index| is_free(index) && !taken.contains(index));
+        let index =
+            index.or(had.filter(is_free)).or_else(free).ok_or(DatapathError::TooManyPools)?;
         self.by_index.insert(index, settings);
         Ok(index)
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use deston_common::limits::MAX_LISTENERS;
 
-use super::{Balancer, DatapathError, Open, l4};
+use super::{Balancer, DatapathError, Open, l4, protocol};
+use crate::datapath::former::Former;
 use crate::datapath::host::{Link, Network};
 use crate::model::{Listener, SnatPorts};
 
@@ -28,8 +29,10 @@ impl Balancer {
         let (hook, role) = planned
             .or(known.map(|(hook, role, _)| (hook, role)))
             .ok_or_else(|| DatapathError::NotReady(listener.name.clone()))?;
-        let number = match known {
-            Some((_, _, number)) => number,
+        let former = self.former.as_mut().filter(|_| known.is_none());
+        let former = former.and_then(|f| f.claim(listener.address, protocol(listener)));
+        let number = match known.map(|(_, _, number)| number).or(former) {
+            Some(number) => number,
             None => self.free_number()?,
         };
         let mut open = before.clone().unwrap_or_else(|| Open {
@@ -97,6 +100,9 @@ impl Balancer {
             open.former.retain(|address| busy.contains(address));
         }
         self.listeners.retain(|open| open.is_open || busy.contains_key(&open.number));
+        if let Some(former) = &mut self.former {
+            former.forget_finished(busy);
+        }
         self.fill()
     }
 
@@ -122,7 +128,9 @@ impl Balancer {
     }
 
     fn free_number(&self) -> Result<u32, DatapathError> {
-        let taken: BTreeSet<u32> = self.listeners.iter().map(|open| open.number).collect();
+        let former = self.former.iter().flat_map(Former::numbers);
+        let taken: BTreeSet<u32> =
+            self.listeners.iter().map(|open| open.number).chain(former).collect();
         let free = (1..=MAX_LISTENERS).find(|number| !taken.contains(number));
         free.ok_or(DatapathError::TooManyListeners)
     }

@@ -4,6 +4,7 @@
 //! then what [`contents`](super::contents) orders; removal in reverse. A removed listener stays,
 //! closed, until its last flow has ended; a removed server stays in SERVERS while flows name it.
 
+mod adopt;
 mod carry;
 mod known;
 mod listeners;
@@ -27,6 +28,7 @@ pub use carry::Chosen;
 pub(super) use known::{Known, Open, Pools, l4, protocol};
 
 use super::contents::{Contents, Facts, wanted};
+use super::former::Former;
 use super::host::{Host, HostError, Network};
 use super::kernel::{AttachError, Attached, Hook, Kernel, KernelError};
 use super::plan::{self, Plan, Reason, Role};
@@ -92,6 +94,10 @@ pub(super) struct Balancer {
     pools: Pools,
     pub(super) servers: BTreeMap<ServerId, Known>,
     pub(super) listeners: Vec<Open>,
+    /// What the process before has left.
+    pub(super) former: Option<Former>,
+    /// Whether all of that is still in force.
+    pub(super) is_adopting: bool,
     pub(super) refusals: Refusals,
     suspects: Suspects,
     /// Whom it tells of servers that fail.
@@ -139,6 +145,8 @@ impl Balancer {
             pools: Pools::default(),
             servers: BTreeMap::new(),
             listeners: Vec::new(),
+            former: None,
+            is_adopting: false,
             refusals: Refusals::default(),
             suspects: Suspects::default(),
             failing,
@@ -154,11 +162,10 @@ impl Balancer {
             network: &self.network,
             flood_gate: self.settings.flood_gate,
             csum_ipv6: plan::has_csum_ipv6(),
+            former: self.former.as_ref(),
         };
-        let wanted = wanted(&facts);
-        load(&mut self.kernel, &self.settings)?;
-        let kernel = self.kernel.as_mut().ok_or(DatapathError::Gone)?;
-        Ok(self.contents.become_in(&wanted, kernel)?)
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        Ok(self.contents.become_in(&wanted(&facts), kernel)?)
     }
 
     /// TCP flows whose server's socket is open.
@@ -193,7 +200,13 @@ impl Balancer {
 
     /// The programs, loaded if they are not yet.
     pub(super) fn kernel(&mut self) -> Result<&mut Kernel, DatapathError> {
-        load(&mut self.kernel, &self.settings)?;
+        if self.kernel.is_none() {
+            let kernel = Kernel::start(&self.settings)?;
+            if kernel.is_adopted() {
+                self.adopt(&kernel)?;
+            }
+            self.kernel = Some(kernel);
+        }
         self.kernel.as_mut().ok_or(DatapathError::Gone)
     }
 
@@ -201,11 +214,4 @@ impl Balancer {
     pub(super) fn loaded(&self) -> Option<&Kernel> {
         self.kernel.as_ref()
     }
-}
-
-fn load(kernel: &mut Option<Kernel>, settings: &model::Kernel) -> Result<(), KernelError> {
-    if kernel.is_none() {
-        *kernel = Some(Kernel::start(settings)?);
-    }
-    Ok(())
 }

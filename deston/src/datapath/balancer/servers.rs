@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::known::on_down;
 use super::{Balancer, DatapathError, Known};
+use crate::datapath::former::Former;
 use crate::datapath::host::Path;
 use crate::model;
 
@@ -25,7 +26,7 @@ impl Balancer {
     ) -> Result<(), DatapathError> {
         let address = SocketAddr::new(server.address.ip().to_canonical(), server.address.port());
         let known = self.servers.get(&id).filter(|known| known.address == address);
-        let is_new = known.is_none();
+        let is_new = known.is_none_or(Known::is_former);
         let mut known = known.cloned().unwrap_or_else(|| Known {
             name: String::new(),
             address,
@@ -59,9 +60,24 @@ impl Balancer {
         }
         known.entry = self.entry_by(&known, path.as_ref()).await?;
         known.note_way();
-        self.kernel()?.put_server(id, &known.entry)?;
+        let name = server_name(&pool.name, address);
+        let kernel = self.kernel()?;
+        kernel.put_server(id, &known.entry)?;
+        if kernel.number(&name) != Some(u32::from(id.0)) {
+            kernel.put_number(&name, u32::from(id.0))?;
+        }
         self.servers.insert(id, known);
         Ok(())
+    }
+
+    /// The identifier that a server had in the process before.
+    pub(in crate::datapath) fn remembered(
+        &self,
+        pool: &str,
+        address: SocketAddr,
+    ) -> Option<ServerId> {
+        let number = self.loaded()?.number(&server_name(pool, address))?;
+        u16::try_from(number).ok().map(ServerId)
     }
 
     /// Takes no new flow for a server, and ends those that it has after a time. A server that
@@ -151,11 +167,16 @@ impl Balancer {
 
     /// Forgets a server: no table names it and it has no flow.
     pub(in crate::datapath) fn forget_server(&mut self, id: ServerId) -> Result<(), DatapathError> {
-        if self.servers.remove(&id).is_some() {
+        if let Some(known) = self.servers.remove(&id) {
             let servers = &self.servers;
             self.suspects.retain(|id| servers.contains_key(&id));
             self.fill()?;
-            self.kernel()?.put_server(id, &ServerEntry::default())?;
+            let kernel = self.kernel()?;
+            kernel.put_server(id, &ServerEntry::default())?;
+            let name = server_name(&known.pool, known.address);
+            if kernel.number(&name) == Some(u32::from(id.0)) {
+                kernel.remove_number(&name)?;
+            }
         }
         Ok(())
     }
@@ -172,15 +193,24 @@ impl Balancer {
         pool: &model::Pool,
         table: &Table,
     ) -> Result<(), DatapathError> {
-        let index = self.pools.put(pool)?;
+        let name = pool_name(&pool.name);
+        let had = self.kernel()?.number(&name);
+        let taken = self.former.as_ref().map(Former::pools).unwrap_or_default();
+        let index = self.pools.put(pool, had, &taken)?;
         // Replies of new servers are known before a packet is sent there.
         self.fill()?;
-        Ok(self.kernel()?.put_table(index, table)?)
+        let kernel = self.kernel()?;
+        kernel.put_table(index, table)?;
+        if had != Some(index) {
+            kernel.put_number(&name, index)?;
+        }
+        Ok(())
     }
 
     /// Forgets a pool that no listener is served by.
-    pub(in crate::datapath) fn forget_pool(&mut self, name: &str) {
+    pub(in crate::datapath) fn forget_pool(&mut self, name: &str) -> Result<(), DatapathError> {
         self.pools.forget(name);
+        Ok(self.kernel()?.remove_number(&pool_name(name))?)
     }
 
     /// The way to a server at the moment.
@@ -238,4 +268,14 @@ impl Known {
             self.sources.insert(source);
         }
     }
+}
+
+/// What a pool's index is remembered by.
+fn pool_name(pool: &str) -> String {
+    format!("pool {pool}")
+}
+
+/// What a server's identifier is remembered by.
+fn server_name(pool: &str, address: SocketAddr) -> String {
+    format!("server {address} of {pool}")
 }

@@ -13,11 +13,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use deston_common::address::AddressEntry;
+use deston_common::address::flags::{ECHO, SNAT};
 use deston_common::globals::Globals;
 use deston_common::listener::ListenerEntry;
 use ipnet::IpNet;
 
-pub(super) use wanted::{Facts, wanted};
+pub(super) use wanted::{Facts, OUR_FLAGS, wanted};
 
 use super::kernel::{Hook, Kernel, KernelError};
 
@@ -132,6 +133,21 @@ impl Contents {
         Ok(())
     }
 
+    /// Makes an address mean what `entry` says too.
+    pub(super) fn add_address(&mut self, address: IpAddr, entry: &AddressEntry) {
+        let own = self.addresses.entry(address).or_insert(*entry);
+        if entry.flags & SNAT != 0 {
+            let has_ports = own.flags & SNAT != 0;
+            let first = if has_ports { own.snat_port_min } else { entry.snat_port_min };
+            own.snat_port_min = first.min(entry.snat_port_min);
+            own.snat_port_max = own.snat_port_max.max(entry.snat_port_max);
+        }
+        if own.flags & ECHO == 0 {
+            own.echo_pool = entry.echo_pool;
+        }
+        own.flags |= entry.flags;
+    }
+
     /// Takes note of a write.
     fn note(&mut self, write: Write) {
         match write {
@@ -156,7 +172,7 @@ impl Write {
         match self {
             Self::Globals(globals) => {
                 // Bits that are not ours are left as they stand.
-                let others = kernel.globals()?.flags & !wanted::OUR_FLAGS;
+                let others = kernel.globals()?.flags & !OUR_FLAGS;
                 kernel.put_globals(&Globals { flags: globals.flags | others, ..*globals })
             }
             Self::PutSource((number, network), verdict) => {

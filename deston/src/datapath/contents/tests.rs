@@ -49,7 +49,7 @@ impl Scene {
     fn add_pools(&mut self, model: &Model) {
         let mut ids = (1..).map(ServerId);
         for pool in &model.pools {
-            self.pools.put(pool).unwrap();
+            self.pools.put(pool, None, &BTreeSet::new()).unwrap();
             for server in &pool.servers {
                 let known = Known {
                     name: server.name.clone(),
@@ -73,6 +73,7 @@ impl Scene {
             network: &self.network,
             flood_gate: 7,
             csum_ipv6: false,
+            former: None,
         })
     }
 }

@@ -13,13 +13,14 @@ use ipnet::IpNet;
 
 use super::{Contents, Place};
 use crate::datapath::balancer::{Known, Open, Pools, l4, protocol};
+use crate::datapath::former::Former;
 use crate::datapath::host::Network;
 use crate::datapath::kernel::Hook;
 use crate::datapath::plan::Role;
 use crate::model;
 
 /// The bits of `Globals::flags` that this process decides.
-pub(super) const OUR_FLAGS: u32 = global::DNAT | global::CSUM_IPV6 | global::FLOW_LOG;
+pub(in crate::datapath) const OUR_FLAGS: u32 = global::DNAT | global::CSUM_IPV6 | global::FLOW_LOG;
 
 /// What there is.
 #[derive(Clone, Copy)]
@@ -32,18 +33,26 @@ pub(in crate::datapath) struct Facts<'a> {
     pub(in crate::datapath) flood_gate: u32,
     /// Whether the kernel's checksum helper knows IPv6.
     pub(in crate::datapath) csum_ipv6: bool,
+    /// What the process before has left.
+    pub(in crate::datapath) former: Option<&'a Former>,
 }
 
 /// What the maps shall hold.
 pub(in crate::datapath) fn wanted(facts: &Facts<'_>) -> Contents {
-    Contents {
+    let mut contents = Contents {
         globals: globals(facts),
         sources: sources(facts),
         snat: snat(facts),
         listeners: listeners(facts),
         replies: replies(facts),
-        addresses: addresses(facts),
+        addresses: BTreeMap::new(),
+    };
+    add_addresses(facts, &mut contents);
+    if let Some(former) = facts.former {
+        let has_servers = facts.servers.values().any(Known::is_former);
+        former.keep(&mut contents, has_servers);
     }
+    contents
 }
 
 fn globals(facts: &Facts<'_>) -> Globals {
@@ -170,42 +179,37 @@ fn replies(facts: &Facts<'_>) -> BTreeMap<Place, (SocketAddr, Hook)> {
     listeners.into_iter().filter_map(only).collect()
 }
 
-fn addresses(facts: &Facts<'_>) -> BTreeMap<IpAddr, AddressEntry> {
-    let mut entries: BTreeMap<IpAddr, AddressEntry> = BTreeMap::new();
+fn add_addresses(facts: &Facts<'_>, contents: &mut Contents) {
+    let with = |flags| AddressEntry { flags, ..AddressEntry::default() };
     for open in facts.listeners {
         for own in open.addresses.iter().chain(&open.former) {
-            let entry = entries.entry(*own).or_default();
-            entry.flags |= address::LISTENER;
-            if facts.network.holder(*own).is_some() {
-                continue;
+            let mut entry = with(address::LISTENER);
+            if facts.network.holder(*own).is_none() {
+                entry.flags |= address::DEDICATED;
+                let pool = facts.pools.find(&open.listener.pool).map(|(index, _)| index);
+                let echoes = open.is_open && l4(&open.listener).is_some_and(|l4| l4.icmp_echo);
+                // The first listener decides, where several share the address.
+                if let Some(pool) = pool.filter(|_| echoes) {
+                    entry.flags |= address::ECHO;
+                    entry.echo_pool = pool;
+                }
             }
-            entry.flags |= address::DEDICATED;
-            let pool = facts.pools.find(&open.listener.pool).map(|(index, _)| index);
-            let echoes = open.is_open && l4(&open.listener).is_some_and(|l4| l4.icmp_echo);
-            // The first listener decides, where several share the address.
-            if let Some(pool) = pool.filter(|_| echoes && entry.flags & address::ECHO == 0) {
-                entry.flags |= address::ECHO;
-                entry.echo_pool = pool;
-            }
+            contents.add_address(*own, &entry);
         }
     }
     for open in facts.listeners.iter().filter(|open| forwards(open, model::Forwarding::Nat)) {
+        let model::SnatPorts { min, max } = open.snat_ports;
+        let entry = AddressEntry { snat_port_min: min, snat_port_max: max, ..with(address::SNAT) };
         let towards_servers = servers(facts, open).flat_map(|known| &known.sources);
         for source in towards_servers.chain(&open.snat) {
-            let entry = entries.entry(*source).or_default();
-            let model::SnatPorts { min, max } = open.snat_ports;
-            let is_first = entry.flags & address::SNAT == 0;
-            entry.flags |= address::SNAT;
-            entry.snat_port_min = if is_first { min } else { entry.snat_port_min.min(min) };
-            entry.snat_port_max = entry.snat_port_max.max(max);
+            contents.add_address(*source, &entry);
         }
     }
     for open in facts.listeners.iter().filter(|open| forwards(open, model::Forwarding::Dnat)) {
         for known in servers(facts, open) {
-            entries.entry(known.address.ip()).or_default().flags |= address::DNAT_SERVER;
+            contents.add_address(known.address.ip(), &with(address::DNAT_SERVER));
         }
     }
-    entries
 }
 
 fn timeouts(flows: &model::FlowTimeouts) -> FlowTimeouts {

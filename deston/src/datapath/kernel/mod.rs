@@ -17,6 +17,7 @@ mod maps;
 mod names;
 mod pin;
 mod pinned;
+mod read;
 mod servers;
 mod sys;
 #[cfg(feature = "testing")]

@@ -243,3 +243,39 @@ async fn a_server_that_is_removed_and_added_again_is_not_ejected() {
         ["kernel: server 1 is :1 Active", "kernel: table p is [1, 2]"]
     );
 }
+
+#[test]
+fn servers_of_the_process_before_keep_their_identifiers() {
+    let (lab, journal) = start_after(&text("k", &[1, 2, 3]), &[], &[(7, 2), (8, 9)]);
+    let mut lab = lab.unwrap();
+    *lab.flows.borrow_mut() = 1;
+    assert_eq!(
+        journal.read(),
+        [
+            "bind k:80",
+            "kernel: server 1 is :1 Active",
+            "kernel: server 7 is :2 Active",
+            "kernel: server 2 is :3 Active",
+            "kernel: table p is [1, 7, 2]",
+            "kernel: listener k:80 has pool p",
+            "open k:80",
+            "kernel: drain server 8",
+            "kernel: take over",
+        ]
+    );
+    lab.reconciler.sweep();
+    assert_eq!(journal.read(), [""; 0], "flows name it");
+    *lab.flows.borrow_mut() = 0;
+    lab.reconciler.sweep();
+    assert_eq!(journal.read(), ["kernel: forget server 8"]);
+}
+
+#[test]
+fn a_server_of_two_pools_is_told_apart_by_its_pool() {
+    let both = text("k", &[1])
+        + &text("k2", &[1]).replace("\"p\"", "\"a\"").replace("port = 80", "port = 81");
+    let (lab, journal) = start_after(&both, &[], &[(5, 1), (6, 1)]);
+    lab.unwrap();
+    let told: Vec<_> = journal.read().into_iter().filter(|line| line.contains("table")).collect();
+    assert_eq!(told, ["kernel: table p is [5]", "kernel: table a is [6]"]);
+}

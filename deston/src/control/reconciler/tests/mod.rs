@@ -80,9 +80,27 @@ struct PaperKernel {
     flows: Rc<RefCell<u64>>,
     /// Port of servers that it cannot reach; 0: of none.
     unroutable: Rc<RefCell<u16>>,
+    /// What the process before left.
+    former: Vec<(ServerId, SocketAddr)>,
 }
 
 impl KernelDatapath for PaperKernel {
+    fn adopt(&mut self) -> Vec<(ServerId, SocketAddr)> {
+        self.former.clone()
+    }
+
+    fn remembered(&self, pool: &str, address: SocketAddr) -> Option<ServerId> {
+        let its = self.former.iter().filter(|(_, of)| *of == address).map(|(id, _)| *id);
+        // The pools of a server had their names in the order of the alphabet.
+        if pool == "p" { its.min() } else { its.max() }
+    }
+
+    fn take_over(&mut self) {
+        if !self.former.is_empty() {
+            self.journal.write("kernel: take over".to_owned());
+        }
+    }
+
     fn carry(
         &mut self,
         listener: &model::Listener,
@@ -182,6 +200,17 @@ fn model(text: &str) -> Model {
 
 /// Ports that somebody else has.
 fn start_beside(text: &str, in_use: &[u16]) -> (Result<Lab, Refused>, Journal) {
+    start_after(text, in_use, &[])
+}
+
+/// Servers that the process before has left in the kernel, by identifier and port.
+fn start_after(
+    text: &str,
+    in_use: &[u16],
+    former: &[(u16, u16)],
+) -> (Result<Lab, Refused>, Journal) {
+    let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let former = former.iter().map(|(id, port)| (ServerId(*id), address(*port))).collect();
     let journal = Journal::default();
     let in_use = Rc::new(RefCell::new(in_use.to_vec()));
     let flows = Rc::new(RefCell::new(0));
@@ -191,6 +220,7 @@ fn start_beside(text: &str, in_use: &[u16]) -> (Result<Lab, Refused>, Journal) {
         journal: journal.clone(),
         flows: Rc::clone(&flows),
         unroutable: Rc::clone(&unroutable),
+        former,
     };
     let lab = Reconciler::start(model(text), paper, kernel).map(|reconciler| Lab {
         reconciler,
