@@ -2,7 +2,7 @@
 
 use deston_common::event::{Ended, Traced, kind};
 
-use super::Kernel;
+use super::{Kernel, sys};
 
 /// One event of the ring buffer EVENTS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,18 +28,11 @@ impl Event {
     /// Reads an event; `None` if it is of an unknown kind, or shorter than its kind.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         match u32::from_ne_bytes(*bytes.first_chunk()?) {
-            kind::TRACED => read(bytes).map(Self::Traced),
-            kind::ENDED => read(bytes).map(Self::Ended),
+            kind::TRACED => sys::read(bytes).map(Self::Traced),
+            kind::ENDED => sys::read(bytes).map(Self::Ended),
             _ => None,
         }
     }
-}
-
-/// The value that `bytes` begin with.
-fn read<T: aya::Pod>(bytes: &[u8]) -> Option<T> {
-    let bytes = bytes.get(..size_of::<T>())?;
-    // SAFETY: there are as many bytes, they may be unaligned, and every pattern is a value of Pod.
-    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
 #[cfg(test)]

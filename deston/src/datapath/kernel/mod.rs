@@ -9,6 +9,7 @@ mod error;
 mod events;
 mod expiry;
 mod family;
+mod flow_map;
 mod flows;
 mod layout;
 mod link;
