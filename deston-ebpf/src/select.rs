@@ -53,11 +53,7 @@ fn found(said: u32) -> Result<ServerId, Outcome> {
 }
 
 #[inline(never)]
-fn from_table<F: Family>(
-    cx: &Context<F::Address>,
-    listener: &ListenerEntry,
-    but: ServerId,
-) -> u32 {
+fn from_table<F: Family>(cx: &Context<F::Address>, listener: &ListenerEntry, but: ServerId) -> u32 {
     let Some(table) = maps::table(listener.pool) else { return NONE };
     let Some(start) = enter(table, listener.pool, cx) else { return NONE };
     choose(table, start, u32::from(but.0))

@@ -54,6 +54,16 @@ impl Kernel {
         Ok(self.info(name)?.id())
     }
 
+    /// The kernel's numbers of all maps that the programs use.
+    pub fn map_ids(&self) -> Result<Vec<u32>, KernelError> {
+        let mut ids = std::collections::BTreeSet::new();
+        for name in Self::PROGRAMS {
+            let used = self.info(name)?.map_ids().map_err(program(name))?;
+            ids.extend(used.unwrap_or_default());
+        }
+        Ok(ids.into_iter().collect())
+    }
+
     fn info(&self, name: &'static str) -> Result<ProgramInfo, KernelError> {
         let info =
             if name == TC { tc(&self.ebpf, name)?.info() } else { xdp(&self.ebpf, name)?.info() };
