@@ -53,7 +53,7 @@ pub(crate) enum Command {
     Run,
     /// Validate the configuration without starting anything
     Check {
-        /// Print what running it needs: `root` if a listener has datapath xdp, else `user`
+        /// Print what running it needs: `root` if a listener needs the kernel datapath, else `user`
         #[arg(long)]
         needs: bool,
     },

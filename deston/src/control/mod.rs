@@ -8,7 +8,8 @@ mod carrier;
 mod health;
 mod hold;
 mod kernel;
-mod outlier;
+mod outliers;
+mod ports;
 mod reconciler;
 mod servers;
 mod summary;
@@ -21,12 +22,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval};
 
 pub use carrier::{Carrier, NoCarrier};
-pub use health::{Probe, Probes, TcpProbe, Transition};
+pub use health::{NetworkProbe, Probe, Probes, Target, Transition};
 pub use hold::{Beside, Held};
 pub use kernel::{KernelDatapath, NotTaken};
+pub use ports::host_ports;
 pub use reconciler::{Failure, Reconciler, Refused};
 pub use servers::{Condition, NoIdentifier, ServerKey};
 pub use summary::{Counts, Summary};
@@ -34,8 +36,11 @@ pub use userspace::UserspaceDatapath;
 
 use crate::config::{self, Report};
 use crate::datapath::{self, Datapath, DatapathError, Failing};
-use crate::model::{Model, OnStop};
+use crate::model::{self, Model, OnStop};
 use crate::proxy::Proxy;
+
+/// How often it is looked at whether servers fail: none is ejected much later than it deserves.
+const JUDGE: Duration = Duration::from_secs(1);
 
 /// How often it is asked whether removed servers have finished.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -73,7 +78,7 @@ pub enum StartError {
 pub struct Control {
     path: PathBuf,
     reconciler: Reconciler<Proxy, Datapath>,
-    probes: Probes<TcpProbe>,
+    probes: Probes<NetworkProbe>,
     /// Servers that fail their clients, by what the kernel sees.
     failing: mpsc::Receiver<Failing>,
     /// Reads the file in a thread of its own, since looking names up may take long; at most one.
@@ -88,8 +93,9 @@ impl Control {
         let proxy = Proxy::start(model.runtime.workers)?;
         let (datapath, failing) = Datapath::new(model.kernel.clone());
         let reconciler = Reconciler::start(model, proxy, datapath)?;
-        let mut probes = Probes::new(TcpProbe);
+        let mut probes = Probes::new(NetworkProbe);
         probes.follow(reconciler.probed());
+        warn(&reconciler);
         let (path, loading) = (path.to_owned(), JoinSet::new());
         Ok(Self { path, reconciler, probes, failing, loading, stale: false })
     }
@@ -97,7 +103,10 @@ impl Control {
     /// Serves until it is told to stop, and then until connections have finished.
     pub async fn run(mut self, mut signals: mpsc::Receiver<Signal>) -> Ending {
         tracing::info!(workers = self.reconciler.model().runtime.workers, "ready");
+        let mut judging = interval(JUDGE);
+        judging.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 signal = signals.recv() => match signal {
@@ -109,13 +118,9 @@ impl Control {
                     Err(error) => tracing::error!(%error, "reading the configuration failed"),
                 },
                 transition = self.probes.next() => self.note(&transition),
-                Some(failing) = self.failing.recv() => {
-                    self.reconciler.suspect(failing.server, failing.failures, Instant::now());
-                }
+                Some(failing) = self.failing.recv() => self.reconciler.suspect(failing),
+                now = judging.tick() => self.reconciler.judge(now),
                 _ = sweep.tick() => self.reconciler.sweep(),
-                () = until(self.reconciler.next_return()) => {
-                    self.reconciler.readmit(Instant::now());
-                }
             }
         }
         self.stop(signals).await
@@ -153,13 +158,16 @@ impl Control {
             }
         };
         match self.reconciler.reload(model) {
-            Ok(summary) => tracing::info!(
-                listeners = %summary.listeners,
-                pools = %summary.pools,
-                servers = %summary.servers,
-                need_restart = summary.need_restart,
-                "reloaded"
-            ),
+            Ok(summary) => {
+                tracing::info!(
+                    listeners = %summary.listeners,
+                    pools = %summary.pools,
+                    servers = %summary.servers,
+                    need_restart = summary.need_restart,
+                    "reloaded"
+                );
+                warn(&self.reconciler);
+            }
             Err(refused) => {
                 for failure in &refused.failures {
                     tracing::error!("{failure}");
@@ -228,11 +236,14 @@ impl Control {
     }
 }
 
-/// Waits until then; for ever, if there is no then.
-async fn until(then: Option<Instant>) {
-    match then {
-        Some(then) => sleep_until(then).await,
-        None => std::future::pending().await,
+/// Warns of what is valid and yet not as it should be.
+fn warn(reconciler: &Reconciler<Proxy, Datapath>) {
+    let notes = model::notes(reconciler.model(), host_ports().as_ref());
+    let concerns = |note: &model::Note| {
+        note.of_kernel_listener().is_none_or(|name| reconciler.is_in_kernel(name))
+    };
+    for note in notes.iter().filter(|note| note.is_warning() && concerns(note)) {
+        tracing::warn!("{note}");
     }
 }
 

@@ -12,6 +12,8 @@ use deston_common::limits::MAX_SERVERS;
 use deston_common::server::{ServerId, ServerState};
 
 use super::kernel::KernelDatapath;
+use super::outliers::Ejection;
+use crate::model::OnDown;
 use crate::{live, model};
 
 /// What makes a server the same one across reloads.
@@ -48,8 +50,7 @@ pub(super) struct Known {
     presence: Presence,
     /// `drain` of the configuration.
     drain: bool,
-    /// Has failed its clients: see `outlier`.
-    pub(super) ejected: bool,
+    pub(super) ejection: Ejection,
 }
 
 /// Whether the configuration has a server.
@@ -76,11 +77,17 @@ impl Known {
         match (self.presence, self.condition) {
             (Presence::Removed, _) => ServerState::Draining,
             (Presence::Configured, Condition::Down) => ServerState::Down,
-            (Presence::Configured, Condition::Up) if self.drain || self.ejected => {
+            (Presence::Configured, Condition::Up) if self.drain || self.ejection.is_on() => {
                 ServerState::Draining
             }
             (Presence::Configured, Condition::Up) => ServerState::Active,
         }
+    }
+
+    /// Takes note of what probes say.
+    pub(super) fn set_condition(&mut self, condition: Condition) {
+        self.condition = condition;
+        self.live.fate().set_down(condition == Condition::Down);
     }
 
     /// Whether a table may name it.
@@ -144,6 +151,7 @@ impl Servers {
         &mut self,
         key: ServerKey,
         server: &model::Server,
+        on_down: OnDown,
         had: Option<ServerId>,
     ) -> Result<&Known, NoIdentifier> {
         let limit = server.max_connections.get();
@@ -166,11 +174,13 @@ impl Servers {
                     condition: Condition::Up,
                     presence: Presence::Configured,
                     drain: server.drain,
-                    ejected: false,
+                    ejection: Ejection::default(),
                 }
             }
         };
         known.live.set_weight(server.weight);
+        known.live.fate().set_on_down(on_down);
+        known.live.fate().set_down(known.condition == Condition::Down);
         Ok(self.known.entry(key).or_insert(known))
     }
 
@@ -178,7 +188,6 @@ impl Servers {
     pub(super) fn remove(&mut self, key: &ServerKey) -> Option<&Known> {
         let known = self.known.get_mut(key)?;
         known.presence = Presence::Removed;
-        known.ejected = false;
         Some(known)
     }
 

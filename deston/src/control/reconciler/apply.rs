@@ -98,10 +98,11 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         servers: &[ServerChange],
         errors: &mut Vec<NotTaken>,
     ) {
-        let mut on_down = model.on_down;
-        if let Some(pool) = self.pools.get_mut(&model.name) {
-            on_down = pool.model.on_down;
-            pool.model = Arc::clone(model);
+        let Some(pool) = self.pools.get_mut(&model.name) else { return };
+        let former = std::mem::replace(&mut pool.model, Arc::clone(model));
+        if former.on_down != model.on_down {
+            // Servers carry it, since their connections ask for it.
+            model.servers.iter().for_each(|server| self.put_server(model, server, errors));
         }
         let mut removed = Vec::new();
         for change in servers {
@@ -118,13 +119,8 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             // Nobody would bring a server back.
             for server in &model.servers {
                 if let Some(known) = self.servers.configured(&key(model, server)) {
-                    known.condition = Condition::Up;
+                    known.set_condition(Condition::Up);
                 }
-                self.tell_server(model, server, errors);
-            }
-        }
-        if model.on_down != on_down {
-            for server in &model.servers {
                 self.tell_server(model, server, errors);
             }
         }
@@ -170,7 +166,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         };
         let mut servers: Vec<_> = self.eligible(pool).map(|(live, _)| Arc::clone(live)).collect();
         servers.sort_by_key(|server| server.id());
-        View { table, servers, timeouts: pool.timeouts }
+        View { table, servers, timeouts: pool.timeouts, sticky: pool.sticky }
     }
 
     /// Replaces a pool's table everywhere.
@@ -192,7 +188,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         let key = key(pool, server);
         let asks = self.servers.former().next().is_some();
         let had = asks.then(|| self.kernel.remembered(&key.pool, key.address)).flatten();
-        match self.servers.put(key, server, had) {
+        match self.servers.put(key, server, pool.on_down, had) {
             Ok(_) => self.tell_server(pool, server, errors),
             // Counted before anything was changed.
             Err(error) => tracing::error!(pool = pool.name, server = server.name, %error),

@@ -7,6 +7,7 @@
 
 mod apply;
 mod listeners;
+mod outliers;
 mod prepare;
 #[cfg(test)]
 mod tests;
@@ -16,12 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deston_common::hash::Seed;
-use deston_common::server::ServerId;
-use tokio::time::Instant;
 
 use super::carrier::{Carrier, Guarded, NoCarrier};
 use super::kernel::{KernelDatapath, NotTaken};
-use super::outlier::{Ejections, Standing};
 use super::servers::{Condition, NoIdentifier, ServerKey, Servers};
 use super::summary::Summary;
 use super::userspace::UserspaceDatapath;
@@ -35,7 +33,6 @@ pub struct Reconciler<D: UserspaceDatapath, K: KernelDatapath> {
     seed: Seed,
     /// How long connections to a server that drains may last.
     drain_timeout: Duration,
-    ejections: Ejections,
     servers: Servers,
     pools: BTreeMap<String, Pool>,
     listeners: BTreeMap<String, Listener<D>>,
@@ -114,7 +111,6 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         let mut reconciler = Self {
             seed: Seed::from_text(&model.runtime.hash_seed),
             drain_timeout: model.runtime.drain_timeout,
-            ejections: Ejections::default(),
             model: nothing,
             servers: Servers::default(),
             pools: BTreeMap::new(),
@@ -155,6 +151,11 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         self.listeners.get(name).map(|listener| &listener.live)
     }
 
+    /// Whether the kernel carries the listener of a name.
+    pub fn is_in_kernel(&self, name: &str) -> bool {
+        self.listeners.get(name).is_some_and(|listener| listener.carrier != Carrier::Userspace)
+    }
+
     /// Servers to be probed, with their pool's settings and what is known of them.
     pub fn probed(&self) -> impl Iterator<Item = (ServerKey, Health, Condition)> {
         let probed = self.pools.values().filter(|pool| pool.model.health != Health::Off);
@@ -173,49 +174,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         if known.condition == condition {
             return false;
         }
-        known.condition = condition;
-        self.tell_anew(key);
-        true
-    }
-
-    /// Takes note that a server has failed its clients so many times in a row.
-    pub fn suspect(&mut self, id: ServerId, failures: u64, now: Instant) {
-        let Some(key) = self.servers.key(id).cloned() else { return };
-        let Some(pool) = self.pools.get(&key.pool).map(|pool| Arc::clone(&pool.model)) else {
-            return;
-        };
-        let eligible = self.eligible(&pool).count();
-        let standing = Standing { servers: pool.servers.len(), eligible };
-        let ejected = self.ejections.eject(&key, failures, &pool.outlier, standing, now);
-        let Some(known) = self.servers.configured(&key) else { return };
-        let (pool, server) = (pool.name.as_str(), key.address);
-        match ejected {
-            Some(lasts) => {
-                known.ejected = true;
-                tracing::warn!(pool, %server, failures, ?lasts, "the server fails: it is ejected");
-                self.tell_anew(&key);
-            }
-            None => tracing::debug!(pool, %server, failures, "the server fails, and stays"),
-        }
-    }
-
-    /// When the next ejected server comes back.
-    pub fn next_return(&self) -> Option<Instant> {
-        self.ejections.next_return()
-    }
-
-    /// Takes servers back that were ejected for long enough.
-    pub fn readmit(&mut self, now: Instant) {
-        for key in self.ejections.returned(now) {
-            let Some(known) = self.servers.configured(&key) else { continue };
-            known.ejected = false;
-            tracing::info!(pool = key.pool, server = %key.address, "the server is no longer ejected");
-            self.tell_anew(&key);
-        }
-    }
-
-    /// Tells the datapaths of a server whose state has changed.
-    fn tell_anew(&mut self, key: &ServerKey) {
+        known.set_condition(condition);
         let mut errors = Vec::new();
         if let Some(pool) = self.pools.get(&key.pool) {
             let model = Arc::clone(&pool.model);
@@ -229,6 +188,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             tracing::error!(%error, "the kernel datapath did not take a change");
         }
         self.servers.sweep(&mut self.kernel);
+        true
     }
 
     /// Forgets servers that are gone and have nothing left.
@@ -253,8 +213,6 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         let mut prepared = prepared.inspect_err(|_| self.settle())?;
         let summary = Summary::of(&changes);
         let errors = self.apply(changes, &mut prepared);
-        let servers = &mut self.servers;
-        self.ejections.retain(|key| servers.configured(key).is_some());
         self.settle();
         // What needs a restart keeps its running value, so that every reload warns of it.
         self.model = Model {

@@ -1,6 +1,11 @@
 //! What the kernel is told, and in which order.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::*;
+use crate::datapath::Failing;
 
 fn text(listener: &str, ports: &[u16]) -> String {
     let servers: String =
@@ -213,35 +218,24 @@ fn a_guard_that_the_kernel_cannot_take_is_for_userspace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_fails_its_clients_is_out_of_the_table_for_a_while() {
+async fn a_server_that_fails_in_the_kernel_is_out_of_the_table_for_a_while() {
     let mut lab = start(&text("k", &[1, 2]));
     let now = Instant::now();
-    lab.reconciler.suspect(ServerId(1), 2, now);
-    assert_eq!(lab.journal.read(), [""; 0], "too few failures");
-    lab.reconciler.suspect(ServerId(1), 3, now);
-    assert_eq!(lab.journal.read(), ["kernel: server 1 is :1 Draining", "kernel: table p is [2]"]);
-    assert_eq!(lab.ports("p"), [2], "userspace avoids it too");
-    lab.reconciler.suspect(ServerId(2), 3, now);
-    assert_eq!(lab.journal.read(), [""; 0], "the last one stays");
-
-    let back = lab.reconciler.next_return().unwrap();
-    assert_eq!(back, now + Duration::from_secs(10));
-    lab.reconciler.readmit(back);
-    assert_eq!(lab.journal.read(), ["kernel: server 1 is :1 Active", "kernel: table p is [1, 2]"]);
-    assert_eq!(lab.reconciler.next_return(), None);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_server_that_is_removed_and_added_again_is_not_ejected() {
-    let mut lab = start(&text("k", &[1, 2]));
-    *lab.flows.borrow_mut() = 1;
-    lab.reconciler.suspect(ServerId(1), 3, Instant::now());
-    lab.reload(&text("k", &[2]));
-    assert_eq!(lab.reconciler.next_return(), None);
+    let fails = |lab: &mut Lab, server, failures| {
+        lab.reconciler.suspect(Failing { server: ServerId(server), failures });
+        lab.reconciler.judge(now);
+        lab.journal.read()
+    };
+    assert_eq!(fails(&mut lab, 1, 2), [""; 0], "too few failures");
     assert_eq!(
-        lab.reload(&text("k", &[1, 2])),
-        ["kernel: server 1 is :1 Active", "kernel: table p is [1, 2]"]
+        fails(&mut lab, 1, 3),
+        ["kernel: server 1 is :1 Draining", "kernel: table p is [2]"]
     );
+    assert_eq!(lab.ports("p"), [2], "userspace avoids it too");
+    assert_eq!(fails(&mut lab, 2, 3), [""; 0], "the last one stays");
+
+    lab.reconciler.judge(now + Duration::from_secs(10));
+    assert_eq!(lab.journal.read(), ["kernel: server 1 is :1 Active", "kernel: table p is [1, 2]"]);
 }
 
 #[test]
