@@ -12,8 +12,10 @@ mod host;
 mod interfaces;
 mod kernel;
 mod plan;
+mod ports;
 mod refusals;
 mod suspects;
+mod sweep;
 mod upkeep;
 
 pub use balancer::{Chosen, DatapathError, Report};
@@ -26,4 +28,5 @@ pub use kernel::{
     instances, remove_instance,
 };
 pub use plan::Reason;
+pub use ports::PortUse;
 pub use suspects::Failing;

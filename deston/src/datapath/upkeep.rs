@@ -1,8 +1,7 @@
-//! What the kernel programs cannot do themselves: next hops that move, flows that fall silent,
-//! listeners that have finished.
+//! What the kernel programs cannot do themselves: following next hops, addresses and interfaces, and
+//! everything that takes its time ([`sweep`](super::sweep)).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use deston_common::server::ServerId;
@@ -38,6 +37,7 @@ impl Balancer {
             Upkeep::Paths => self.refresh_paths().await,
             Upkeep::Second => {
                 self.end_overdue()?;
+                self.end_denied()?;
                 self.watch(now())
             }
             Upkeep::Everything => {
@@ -101,24 +101,9 @@ impl Balancer {
         }
         Ok(())
     }
-
-    fn expire(&mut self) -> Result<(), DatapathError> {
-        let overdue: BTreeSet<ServerId> =
-            self.servers.keys().copied().filter(|id| self.is_overdue(*id)).collect();
-        // Every flow's listener is noted: what is not has no flow. One that the sweep ends counts
-        // once more, and its listener goes with the next sweep.
-        let mut busy: BTreeMap<u32, BTreeSet<IpAddr>> = BTreeMap::new();
-        let swept = self.kernel()?.expire(now(), |flow| {
-            busy.entry(flow.listener).or_default().insert(flow.key.destination.into());
-            overdue.contains(&flow.server)
-        })?;
-        tracing::debug!(flows = swept.seen, idle = swept.idle, "swept");
-        self.forget_finished(&busy)?;
-        self.detach_unneeded()
-    }
 }
 
 /// CLOCK_MONOTONIC, as flows tell the time.
-fn now() -> Duration {
+pub(super) fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }

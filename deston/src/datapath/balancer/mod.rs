@@ -22,7 +22,7 @@ use deston_common::net::TCP;
 use deston_common::outcome::Outcome;
 use deston_common::server::{Load, ServerId};
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 pub use carry::Chosen;
 pub(super) use known::{Known, Open, Pools, l4, protocol};
@@ -32,6 +32,7 @@ use super::former::Former;
 use super::host::{Host, HostError, Network};
 use super::kernel::{AttachError, Attached, Hook, Kernel, KernelError};
 use super::plan::{self, Plan, Reason, Role};
+use super::ports::{PortUse, Warnings};
 use super::refusals::Refusals;
 use super::suspects::{Failing, Suspects};
 use crate::model::{self, Listener};
@@ -100,6 +101,11 @@ pub(super) struct Balancer {
     pub(super) is_adopting: bool,
     pub(super) refusals: Refusals,
     suspects: Suspects,
+    pub(super) port_warnings: Warnings,
+    /// Of each server by name, as of the last sweep.
+    pub(super) port_use: BTreeMap<String, PortUse>,
+    /// Lists have changed: until then it is looked for flows that they deny.
+    pub(super) recheck: Option<Instant>,
     /// Whom it tells of servers that fail.
     failing: mpsc::Sender<Failing>,
 }
@@ -118,6 +124,8 @@ pub struct Report {
     pub outcomes: Vec<(Outcome, u64)>,
     /// Flows of each server, by name.
     pub servers: Vec<(String, Load)>,
+    /// SNAT ports towards each server, by name, as of the last sweep.
+    pub ports: Vec<(String, PortUse)>,
 }
 
 impl Balancer {
@@ -149,6 +157,9 @@ impl Balancer {
             is_adopting: false,
             refusals: Refusals::default(),
             suspects: Suspects::default(),
+            port_warnings: Warnings::default(),
+            port_use: BTreeMap::new(),
+            recheck: None,
             failing,
         })
     }
@@ -195,7 +206,8 @@ impl Balancer {
             .iter()
             .map(|(id, known)| Ok((known.name.clone(), kernel.load_of(*id)?)))
             .collect::<Result<_, KernelError>>()?;
-        Ok(Some(Report { outcomes, servers }))
+        let ports = self.port_use.iter().map(|(name, ports)| (name.clone(), *ports)).collect();
+        Ok(Some(Report { outcomes, servers, ports }))
     }
 
     /// The programs, loaded if they are not yet.
