@@ -76,6 +76,9 @@ pub(crate) trait Packet: Copy {
     /// Asks the kernel to send the frame out by an interface; takes effect with the verdict.
     fn redirect(self, ifindex: u32);
 
+    /// Goes on in the program of a stage; returns only if it is missing.
+    fn go_on(self, stage: u32);
+
     /// Asks the kernel's routes and neighbours; says whether both are known.
     fn fib(self, lookup: &mut Lookup) -> bool;
 

@@ -123,8 +123,7 @@ impl View {
     ) -> Option<Arc<Server>> {
         let mut take = |id| self.server(id).is_some_and(&mut take);
         let id = if self.table.index == Index::Least as u32 {
-            self.choose_least(start, &mut take)
-                .or_else(|| select::choose_any(&self.table, start as u32, take))
+            self.choose_least(start, &mut take).or_else(|| select::choose(&self.table, start, take))
         } else {
             select::choose(&self.table, start, take)
         };

@@ -7,13 +7,15 @@ use aya_obj::{EbpfSectionKind, Object};
 use super::maps::{Pairs, Shared};
 use super::names::{self, Names};
 use super::pin::{self, Instance};
+use super::stages::Stages;
 use super::{
     EXPIRE4, EXPIRE6, Kernel, KernelError, OBJECT, Sizes, TC, XDP, error, maps, tc_mut, xdp_mut,
 };
 use crate::model;
 
-/// Maps that hold one packet while it is looked at: each process has its own.
-const SCRATCH: [&str; 2] = ["CONTEXT4", "CONTEXT6"];
+/// Maps that each process has for its own programs: those that hold one packet while it is looked at,
+/// and the arrays of the later stages, which `stages` pins.
+const SCRATCH: [&str; 4] = ["CONTEXT4", "CONTEXT6", "STAGES_XDP", "STAGES_TC"];
 
 /// A map as the object describes it, with the size that is wanted.
 struct Wanted {
@@ -58,7 +60,10 @@ impl Kernel {
             Self::from_loader(&mut loader, names)
         });
         match loaded {
-            Ok(kernel) => Ok(Self { instance: Some(instance), is_adopted, ..kernel }),
+            Ok(kernel) => {
+                kernel.stages.pin(&instance.stages())?;
+                Ok(Self { instance: Some(instance), is_adopted, ..kernel })
+            }
             Err(error) => {
                 // Maps that nothing uses would hold their memory until the next start.
                 if !is_adopted {
@@ -71,6 +76,7 @@ impl Kernel {
 
     fn from_loader(loader: &mut EbpfLoader<'_>, names: Names) -> Result<Self, KernelError> {
         let mut ebpf: Ebpf = loader.load(OBJECT)?;
+        let stages = Stages::load(&mut ebpf)?;
         for name in [XDP, EXPIRE4, EXPIRE6] {
             xdp_mut(&mut ebpf, name)?.load().map_err(error::program(name))?;
         }
@@ -79,12 +85,13 @@ impl Kernel {
             v4: Pairs::take_v4(&mut ebpf)?,
             v6: Pairs::take_v6(&mut ebpf)?,
             shared: Shared::take(&mut ebpf)?,
-            events: maps::take(&mut ebpf, "EVENTS")?,
+            events: Some(maps::take(&mut ebpf, "EVENTS")?),
             names,
             instance: None,
             is_adopted: false,
             claimed: Default::default(),
             deferred: Vec::new(),
+            stages,
             ebpf,
         })
     }

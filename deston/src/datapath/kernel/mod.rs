@@ -20,6 +20,7 @@ mod pin;
 mod pinned;
 mod read;
 mod servers;
+mod stages;
 mod sys;
 #[cfg(feature = "testing")]
 mod testing;
@@ -27,7 +28,7 @@ mod testing;
 pub use attach::{Attached, Hook};
 pub use detach::{Removed, remove_instance};
 pub use error::{AttachError, KernelError};
-pub use events::Event;
+pub use events::{Event, Events};
 pub use expiry::Swept;
 pub use pin::{PinError, instances};
 #[cfg(feature = "testing")]
@@ -46,6 +47,7 @@ use self::maps::{Pairs, Shared};
 use self::names::Names;
 use self::pin::Instance;
 use self::pinned::Deferred;
+use self::stages::Stages;
 
 /// The programs, built by `cargo xtask ebpf` and checked in, so that users need no BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/deston.bpf.o");
@@ -81,7 +83,8 @@ pub struct Kernel {
     v4: Pairs<Ipv4Be>,
     v6: Pairs<Ipv6Be>,
     shared: Shared,
-    events: RingBuf<MapData>,
+    /// Until a reader takes it.
+    events: Option<RingBuf<MapData>>,
     names: Names,
     /// Where maps and links are pinned, if they are.
     instance: Option<Instance>,
@@ -90,6 +93,7 @@ pub struct Kernel {
     claimed: BTreeSet<LinkName>,
     /// Links to programs of another layout that are replaced by `take_over`.
     deferred: Vec<Deferred>,
+    stages: Stages,
 }
 
 fn xdp<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Xdp, KernelError> {

@@ -1,6 +1,6 @@
 //! Where an instance's maps and links are pinned, and whose they are.
 //!
-//! `/sys/fs/bpf/deston/INSTANCE/vLAYOUT/{maps,links}/NAME`. Whoever holds the lock on the instance's
+//! `/sys/fs/bpf/deston/INSTANCE/vLAYOUT/{maps,links,stages}/NAME`. Whoever holds the lock on the instance's
 //! directory may change what is in it; the kernel takes the lock back when its process is gone.
 
 use std::fs::{self, DirBuilder, File};
@@ -61,6 +61,7 @@ impl Instance {
                 let instance = Self { name: name.to_owned(), directory, _lock: Some(lock) };
                 make(&instance.maps())?;
                 make(&instance.links())?;
+                make(&instance.stages())?;
                 return Ok(instance);
             }
         }
@@ -90,6 +91,11 @@ impl Instance {
     /// Where maps of this build's layout are pinned.
     pub(super) fn maps(&self) -> PathBuf {
         self.home().join("maps")
+    }
+
+    /// Where the arrays of the later stages are pinned.
+    pub(super) fn stages(&self) -> PathBuf {
+        self.home().join("stages")
     }
 
     /// Where links to programs of this build's layout are pinned.

@@ -95,6 +95,7 @@ impl Kernel {
                 pin::remove_tree(&home)?;
             }
         }
+        self.forget_other_stages()?;
         Ok(())
     }
 

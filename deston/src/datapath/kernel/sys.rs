@@ -1,4 +1,4 @@
-//! The commands of bpf(2) that aya does not offer. All that is unsafe about them is here.
+//! What aya does not offer of bpf(2). All that is unsafe about the loader is here.
 
 use std::ffi::{CString, c_long};
 use std::io::{Error, ErrorKind, Result};
@@ -6,8 +6,10 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use aya::maps::{MapData, MapError};
+use aya::maps::{MapData, MapError, RingBuf};
 use nix::libc;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Commands (`enum bpf_cmd`, linux/bpf.h).
 mod command {
@@ -128,6 +130,12 @@ pub(super) fn open_pin(path: &Path) -> Result<OwnedFd> {
     let fd = i32::try_from(fd).map_err(Error::other)?;
     // SAFETY: the kernel has just made it for us, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Has the runtime tell when there is something in a ring buffer.
+pub(super) fn watch(ring: RingBuf<MapData>) -> Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: the ring owns its descriptor for as long as it lives, and never changes it.
+    unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }.map_err(Error::from)
 }
 
 /// Takes a link off its hook at once. Removing its last pin would do so some time later.

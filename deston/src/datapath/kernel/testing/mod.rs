@@ -9,6 +9,7 @@ use aya::programs::{ProgramInfo, TestRun, TestRunOptions, TestRunResult};
 
 use super::error::program;
 use super::link::Kind;
+use super::stages::{TC_STAGES, XDP_STAGES};
 use super::{AttachError, Attached, EXPIRE4, EXPIRE6, Hook, Kernel, KernelError, TC, XDP, tc, xdp};
 
 /// Room beyond the packet for what the programs put before it or answer with.
@@ -42,7 +43,17 @@ pub struct Ran {
 
 impl Kernel {
     /// The programs by name, the balancers first.
-    pub const PROGRAMS: [&'static str; 4] = [XDP, TC, EXPIRE4, EXPIRE6];
+    pub const PROGRAMS: [&'static str; 20] = {
+        let mut programs = [XDP; 20];
+        let mut place = 0;
+        while place < 8 {
+            programs[4 + place] = XDP_STAGES[place];
+            programs[12 + place] = TC_STAGES[place];
+            place += 1;
+        }
+        (programs[1], programs[2], programs[3]) = (TC, EXPIRE4, EXPIRE6);
+        programs
+    };
 
     /// Instructions the verifier walked to accept a program (since Linux 5.16).
     pub fn verified_instructions(&self, name: &'static str) -> Result<Option<u32>, KernelError> {
@@ -65,8 +76,11 @@ impl Kernel {
     }
 
     fn info(&self, name: &'static str) -> Result<ProgramInfo, KernelError> {
-        let info =
-            if name == TC { tc(&self.ebpf, name)?.info() } else { xdp(&self.ebpf, name)?.info() };
+        let info = if name == TC || TC_STAGES.contains(&name) {
+            tc(&self.ebpf, name)?.info()
+        } else {
+            xdp(&self.ebpf, name)?.info()
+        };
         info.map_err(program(name))
     }
 
