@@ -142,23 +142,22 @@ impl Balancer {
             let known: &Known = servers.get(&id)?;
             pools.find(&known.pool).and_then(|(_, pool)| pool.failures)
         };
-        let due = self.suspects.due(now, enough);
+        let due = self.suspects.due(enough);
         if due.is_empty() {
             return Ok(());
         }
-        let mut acquitted = BTreeSet::new();
+        let mut excused = BTreeSet::new();
         for flow in kernel.flows() {
             let opened = Duration::from_nanos(flow.opened_ns);
             if due.iter().any(|(failing, since)| flow.server == failing.server && opened >= *since)
             {
-                acquitted.insert(flow.server);
+                excused.insert(flow.server);
             }
         }
         for (failing, _) in due {
-            if acquitted.contains(&failing.server) {
-                self.suspects.acquit(failing.server);
-            } else {
-                // Who does not listen has enough to do; it is told again.
+            self.suspects.forget(failing.server);
+            if !excused.contains(&failing.server) {
+                // Who does not listen has enough to do; a server that goes on failing is told again.
                 let _ = self.failing.try_send(failing);
             }
         }
