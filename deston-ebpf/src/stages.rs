@@ -6,16 +6,18 @@
 
 use aya_ebpf::btf_maps::ProgramArray;
 use aya_ebpf::macros::btf_map;
+use deston_common::listener::flags;
+use deston_common::net::TCP;
 use deston_common::outcome::Outcome;
 
 use crate::context::{Context, part};
 use crate::family::Family;
-use crate::packet::Packet;
+use crate::packet::{MAX_OFFSET, Packet};
 use crate::parse::{self, Link, Network};
 use crate::verdict::Verdict;
 use crate::{
-    complain, conntrack, event, forward, fragment, globals, icmp, quote, reply, reset, role, stats,
-    transmit,
+    complain, conntrack, event, forward, fragment, globals, icmp, listener, quote, reply, reset,
+    role, stats, transmit,
 };
 
 /// Places in STAGES_XDP and STAGES_TC.
@@ -59,6 +61,9 @@ pub(crate) fn first<F: Network, P: Packet>(packet: P, link: &Link) -> Verdict {
         if said != Verdict::GO_ON {
             return finish::<F, P>(packet, cx, said);
         }
+        if let Some(outcome) = no_flow::<F, P>(cx) {
+            return finish::<F, P>(packet, cx, Verdict::of(outcome));
+        }
     }
     packet.go_on(if F::V6 { SLOW6 } else { SLOW4 });
     Verdict::of(Outcome::Malformed)
@@ -74,6 +79,22 @@ fn plain<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdi
     }
     let Some(server) = conntrack::plain::<F, P>(packet, cx) else { return Verdict::GO_ON };
     transmit::plainly::<F, P>(packet, cx, server)
+}
+
+/// The outcome of a packet to an address of ours that can be of no flow: the host's own traffic, and
+/// connections that its stack has.
+#[inline(always)]
+fn no_flow<F: Family, P: Packet>(cx: &Context<F::Address>) -> Option<Outcome> {
+    if reply::is_likely(cx) {
+        return None;
+    }
+    let key = &cx.key;
+    let found = listener::lookup::<F>(key.destination, key.destination_port, key.protocol);
+    let Some(listener) = found else { return Some(Outcome::Unrelated) };
+    let carried = flags::STACK | flags::TC | flags::OPEN;
+    let stack = flags::STACK | flags::OPEN | if P::TC { flags::TC } else { 0 };
+    let opens = key.protocol != TCP || cx.is_opening();
+    (listener.flags & carried == stack && !opens).then_some(Outcome::ToStack)
 }
 
 /// Any packet of a flow but a control message.
@@ -113,6 +134,7 @@ fn whole<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdi
 #[inline(always)]
 pub(crate) fn control<F: quote::Quoted, P: Packet>(packet: P) -> Verdict {
     let Some(cx) = context::<F>() else { return Verdict::of(Outcome::Malformed) };
+    packet.pull(MAX_OFFSET);
     let said = icmp::run::<F, P>(packet, cx);
     finish::<F, P>(packet, cx, said)
 }
