@@ -174,6 +174,7 @@ impl Balancer {
             servers: &self.servers,
             pools: &self.pools,
             network: &self.network,
+            attached: &self.attached.iter().map(Attached::index).collect(),
             flood_gate: self.settings.flood_gate,
             csum_ipv6: plan::has_csum_ipv6(),
             former: self.former.as_ref(),

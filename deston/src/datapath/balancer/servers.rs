@@ -10,7 +10,7 @@ use deston_common::table::Table;
 use tokio::time::Instant;
 
 use super::known::on_down;
-use super::{Balancer, DatapathError, Known};
+use super::{Balancer, DatapathError, Known, SWEEP};
 use crate::datapath::former::Former;
 use crate::datapath::host::Path;
 use crate::model;
@@ -124,10 +124,11 @@ impl Balancer {
         Ok(())
     }
 
-    /// Whether a server's flows are to be ended whatever they do.
+    /// Whether a server's flows are to be ended whatever they do: clients have had the time to be
+    /// reset.
     pub(in crate::datapath) fn is_overdue(&self, id: ServerId) -> bool {
         let ends = self.servers.get(&id).and_then(|known| known.ends);
-        ends.is_some_and(|ends| ends <= Instant::now())
+        ends.is_some_and(|ends| ends + SWEEP <= Instant::now())
     }
 
     /// Tells of servers that leave SYNs unanswered, or refuse them.
