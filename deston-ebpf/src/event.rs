@@ -1,6 +1,7 @@
 //! Telling the process what happened: flows that ended, packets that are traced. A full ring buffer
 //! loses the event and changes nothing else.
 
+use aya_ebpf::helpers::bpf_get_prandom_u32;
 use deston_common::conntrack::State;
 use deston_common::event::{Ended, TraceFilter, Traced, kind, reason};
 use deston_common::flow::{FlowEntry, FlowKey};
@@ -59,6 +60,12 @@ pub(crate) fn traced<F: Family, P: Packet>(
     // SAFETY: points into a live map value; the process writes it whole.
     let chosen = unsafe { chooses(&*filter, cx) };
     if !chosen {
+        return 0;
+    }
+    // SAFETY: as above.
+    let sample = unsafe { (*filter).sample };
+    // SAFETY: a helper without arguments.
+    if sample > 1 && unsafe { bpf_get_prandom_u32() }.checked_rem(sample) != Some(0) {
         return 0;
     }
     // SAFETY: as above.

@@ -10,6 +10,7 @@ use deston_common::listener::flags;
 use deston_common::net::TCP;
 use deston_common::outcome::Outcome;
 
+use crate::conntrack::Plain;
 use crate::context::{Context, part};
 use crate::family::Family;
 use crate::packet::{MAX_OFFSET, Packet};
@@ -61,9 +62,6 @@ pub(crate) fn first<F: Network, P: Packet>(packet: P, link: &Link) -> Verdict {
         if said != Verdict::GO_ON {
             return finish::<F, P>(packet, cx, said);
         }
-        if let Some(outcome) = no_flow::<F, P>(cx) {
-            return finish::<F, P>(packet, cx, Verdict::of(outcome));
-        }
     }
     packet.go_on(if F::V6 { SLOW6 } else { SLOW4 });
     Verdict::of(Outcome::Malformed)
@@ -73,11 +71,20 @@ pub(crate) fn first<F: Network, P: Packet>(packet: P, link: &Link) -> Verdict {
 #[inline(always)]
 fn plain<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
     if reply::is_likely(cx)
-        && let Some(hop) = reply::plain::<F, P>(cx)
+        && let Some(hop) = reply::plain::<F, P>(packet, cx)
     {
         return transmit::translate_and_send::<F, P>(packet, cx, hop, Outcome::Replied);
     }
-    let Some(server) = conntrack::plain::<F, P>(packet, cx) else { return Verdict::GO_ON };
+    let server = match conntrack::plain::<F, P>(packet, cx) {
+        Plain::Yes(server) => server,
+        Plain::Special => return Verdict::GO_ON,
+        Plain::Unknown => {
+            return match no_flow::<F, P>(cx) {
+                Some(outcome) => Verdict::of(outcome),
+                None => Verdict::GO_ON,
+            };
+        }
+    };
     transmit::plainly::<F, P>(packet, cx, server)
 }
 

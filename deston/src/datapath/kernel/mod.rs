@@ -18,6 +18,7 @@ mod maps;
 mod names;
 mod pin;
 mod pinned;
+mod read;
 mod servers;
 mod stages;
 mod sys;
@@ -31,7 +32,7 @@ pub use events::{Event, Events};
 pub use expiry::Swept;
 pub use pin::{PinError, instances};
 #[cfg(feature = "testing")]
-pub use testing::{Action, Ran};
+pub use testing::{Action, Ran, linked_programs};
 
 use std::collections::BTreeSet;
 
