@@ -4,6 +4,7 @@
 use deston_common::guard::verdict;
 use deston_common::listener::{Forwarding, flags};
 use deston_common::outcome::Outcome;
+use deston_tests::effort;
 use deston_tests::kernel::{Connection, Entries, Lab, SECOND, Setting, UDP_LISTENER, each, rows};
 use deston_tests::packet::flags::{ACK, FIN_ACK, RST};
 use deston_tests::packet::{Packet, join, oracle, split};
@@ -285,11 +286,12 @@ fn more_datagrams_than_are_remembered_lose_only_the_oldest() {
         let mut lab = Lab::new(setting);
         let connection = lab.exchange(1);
         let query = connection.query(&PAYLOAD);
-        for id in 0..12_000_u32 {
+        let datagrams = effort::amount(12_000, 9_000);
+        for id in 0..datagrams {
             lab.run(&split(&query, id, SIZE)[0]);
         }
         lab.outcomes();
-        lab.step(&split(&query, 11_999, SIZE)[1], Outcome::Forwarded);
+        lab.step(&split(&query, datagrams - 1, SIZE)[1], Outcome::Forwarded);
         let kept = lab.kernel.fragments().unwrap().len();
         assert!((1_000..=8_192).contains(&kept), "{kept}");
     });

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use deston_common::guard::{Flood, verdict};
 use deston_common::listener::{Forwarding, flags};
 use deston_common::outcome::Outcome;
+use deston_tests::effort;
 use deston_tests::kernel::{
     Entries, Family, Lab, MILLISECOND, Pinned, SECOND, Setting, TCP_LISTENER, UDP_LISTENER, each,
     rows,
@@ -145,26 +146,27 @@ fn ten_thousand_prefixes_each_decide_for_their_own() {
                 Family::V6 => ([0x2001, 0xdb8, 0xa, n, 0, 0, 0, 0].into(), 64),
             }
         };
-        for n in 0..10_000 {
+        let prefixes = effort::amount(10_000, 1_000) as u16;
+        for n in 0..prefixes {
             let verdict = if n % 2 == 0 { verdict::DENY } else { verdict::ALLOW };
             lab.kernel.put_source(TCP_LISTENER, network(n), verdict).unwrap();
         }
         lab.listener(|entry| entry.flags |= flags::LISTS | flags::DEFAULT_DENY);
         let mut judged = 0;
-        for n in (0..10_200).step_by(51) {
+        for n in (0..prefixes + 200).step_by(51) {
             let host: IpAddr = match network(n).0 {
                 IpAddr::V4(v4) => (u32::from(v4) | 0x4d).to_be_bytes().into(),
                 IpAddr::V6(v6) => (u128::from(v6) | 0x4d).to_be_bytes().into(),
             };
             let syn = Packet::tcp((host, 2_000), lab.listener_address(), SYN);
-            if n < 10_000 && n % 2 == 1 {
+            if n < prefixes && n % 2 == 1 {
                 lab.opens(&syn);
             } else {
                 lab.drops(&syn, Outcome::Denied);
             }
             judged += 1;
         }
-        assert_eq!(judged, 200);
+        assert!(judged > 20, "{judged}");
     });
 }
 

@@ -222,11 +222,13 @@ fn a_quote_too_short_or_of_something_else_is_passed() {
         let mut mangled = whole.clone();
         mangled.payload[0] = if sent.is_v4() { 0x60 } else { 0x40 };
         let (us, server) = (sent.source.ip(), sent.destination.ip());
+        // Bytes that would be the flow's ports, were they not in the middle of a datagram.
+        let ports = &sent.quoted(Quote::Bytes(16))[sent.ip_header_len()..];
         let to_us = |error: Packet| Packet { destination: (us, 0).into(), ..error };
         let table = [
             ("another flow", quoting(foreign)),
             ("a reply to us", to_us(quoting(connection.from_server(ACK)))),
-            ("a later fragment", quoting(sent.later_fragment(7, 8, false, &[0; 16]))),
+            ("a later fragment", quoting(sent.later_fragment(7, 8, false, ports))),
             ("GRE", quoting(Packet::other(us, server, 47, &[0; 20]))),
             ("an echo", quoting(Packet::echo(us, server, b"x"))),
             ("another version", mangled),
