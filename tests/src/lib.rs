@@ -5,6 +5,7 @@ pub mod http;
 pub mod kernel;
 pub mod lab;
 pub mod live;
+pub mod model;
 pub mod packet;
 pub mod proxied;
 pub mod server;
