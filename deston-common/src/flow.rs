@@ -57,6 +57,17 @@ impl<A: Address> FlowKey<A> {
         )
     }
 
+    /// Whether this is the same tuple, told by one comparison: see `Address::differs`.
+    #[inline(always)]
+    pub fn is(&self, other: &Self) -> bool {
+        let ports = (self.source_port.word() ^ other.source_port.word())
+            | (self.destination_port.word() ^ other.destination_port.word())
+            | u16::from(self.protocol ^ other.protocol);
+        let addresses =
+            self.source.differs(other.source) | self.destination.differs(other.destination);
+        addresses | u32::from(ports) == 0
+    }
+
     /// The tuple with both addresses widened.
     pub fn widened(self) -> FlowKey<Ipv6Be> {
         FlowKey::new(

@@ -19,6 +19,9 @@ pub const MAX_POOLS: u32 = 1_024;
 /// Listeners in the kernel.
 pub const MAX_LISTENERS: u32 = 4_096;
 
+/// Interfaces whose MTU is known.
+pub const MAX_INTERFACES: u32 = 1_024;
+
 /// Flows in the kernel by default (`[kernel] flows`).
 pub const DEFAULT_FLOWS: u32 = 262_144;
 

@@ -51,6 +51,9 @@ pub trait Address: Copy + PartialEq + Eq + Hash + Debug + Default + 'static {
     /// Adds to `change` that this address became `to`.
     fn change(self, to: Self, change: Change) -> Change;
 
+    /// Zero if this address is `other`, without a branch: the kernel's verifier follows each one.
+    fn differs(self, other: Self) -> u32;
+
     /// The keyed hash of a client.
     fn hash(self, seed: Seed) -> u64;
 
@@ -100,6 +103,11 @@ impl Address for Ipv4Be {
     #[inline(always)]
     fn change(self, to: Self, change: Change) -> Change {
         change.word32(self.0, to.0)
+    }
+
+    #[inline(always)]
+    fn differs(self, other: Self) -> u32 {
+        self.0 ^ other.0
     }
 
     #[inline(always)]
@@ -191,6 +199,12 @@ impl Address for Ipv6Be {
             .word32(self.0[1], to.0[1])
             .word32(self.0[2], to.0[2])
             .word32(self.0[3], to.0[3])
+    }
+
+    #[inline(always)]
+    fn differs(self, other: Self) -> u32 {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h)
     }
 
     #[inline(always)]

@@ -15,37 +15,43 @@ pub fn choose(
     start: u64,
     mut take: impl FnMut(ServerId) -> bool,
 ) -> Option<ServerId> {
-    let len = u64::from(table.len);
-    let first = start.checked_rem(len)? as u32;
-    for step in 0..TABLE_PROBES {
-        let slot = wrap(first + step, table.len);
-        let id = *table.slots.get(slot as usize & (TABLE_ROOM - 1))?;
-        if take(id) {
-            return Some(id);
-        }
-    }
-    choose_any(table, first, take)
-}
-
-/// The scan of all members: apart, so that the kernel can place it in a subprogram.
-#[inline(always)]
-pub fn choose_any(
-    table: &Table,
-    first: u32,
-    mut take: impl FnMut(ServerId) -> bool,
-) -> Option<ServerId> {
-    let offset = first.checked_rem(table.member_count)?;
-    for step in 0..MAX_POOL_SERVERS as u32 {
-        if step >= table.member_count {
-            break;
-        }
-        let member = wrap(offset + step, table.member_count);
-        let id = *table.members.get(member as usize & (MAX_POOL_SERVERS - 1))?;
+    let first = first_slot(table, start)?;
+    for step in 0..steps(table) {
+        let id = candidate(table, first, step)?;
         if take(id) {
             return Some(id);
         }
     }
     None
+}
+
+/// The slot where `start` enters the table; `None` if it has none.
+#[inline(always)]
+pub fn first_slot(table: &Table, start: u64) -> Option<u32> {
+    start.checked_rem(u64::from(table.len)).map(|first| first as u32)
+}
+
+/// Steps of a whole walk.
+#[inline(always)]
+pub fn steps(table: &Table) -> u32 {
+    TABLE_PROBES + table.member_count.min(MAX_POOL_SERVERS as u32)
+}
+
+/// The server met at a step of the walk from slot `first`.
+#[inline(always)]
+pub fn candidate(table: &Table, first: u32, step: u32) -> Option<ServerId> {
+    if step < TABLE_PROBES {
+        let slot = first.wrapping_add(step).checked_rem(table.len)?;
+        return table.slots.get(slot as usize & (TABLE_ROOM - 1)).copied();
+    }
+    member(table, first.wrapping_add(step - TABLE_PROBES))
+}
+
+/// The member at a position, counted round and round.
+#[inline(always)]
+pub fn member(table: &Table, position: u32) -> Option<ServerId> {
+    let place = position.checked_rem(table.member_count)?;
+    table.members.get(place as usize & (MAX_POOL_SERVERS - 1)).copied()
 }
 
 /// The least loaded, for its weight, of `table.samples` members that `random` chooses; all are
@@ -61,28 +67,21 @@ pub fn least(
     // The last sample is less than one turn from the first.
     let most = (count - 1).checked_div(table.samples.saturating_sub(1)).unwrap_or(0);
     let stride = 1 + ((random >> 32) as u32).checked_rem(most).unwrap_or(0);
-    let mut best: Option<(ServerId, u64, u16)> = None;
+    // Not an `Option` of all three: the verifier refuses what is only sometimes written.
+    let (mut best, mut least, mut heavy) = (0, 0, 1);
     for sample in 0..MAX_SAMPLES {
         if sample >= table.samples || sample >= count {
             break;
         }
-        let place = wrap(first + sample * stride, count);
-        let id = *table.members.get(place as usize & (MAX_POOL_SERVERS - 1))?;
+        let id = member(table, first.wrapping_add(sample.wrapping_mul(stride)))?;
         let Some((flows, weight)) = load(id) else { continue };
-        // flows / weight < best flows / best weight, without a division.
-        if best.is_none_or(|(_, least, heavy)| {
-            flows.wrapping_mul(heavy.into()) < least.wrapping_mul(weight.into())
-        }) {
-            best = Some((id, flows, weight));
+        let weight = u64::from(weight);
+        // flows / weight < least / heavy, without a division.
+        if best == 0 || flows.wrapping_mul(heavy) < weight.wrapping_mul(least) {
+            (best, least, heavy) = (id.0, flows, weight);
         }
     }
-    best.map(|(id, _, _)| id)
-}
-
-/// `position` modulo `len`, for tables as short as one slot.
-#[inline(always)]
-fn wrap(position: u32, len: u32) -> u32 {
-    position.checked_rem(len).unwrap_or(0)
+    (best != 0).then_some(ServerId(best))
 }
 
 #[cfg(test)]

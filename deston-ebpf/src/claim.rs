@@ -9,14 +9,15 @@ use deston_common::event::reason;
 use deston_common::flow::{FlowEntry, FlowKey, ReplyEntry, flags};
 use deston_common::hash::{self, Seed};
 use deston_common::limits::{PORT_PROBES, RETRY_AFTER_NS};
-use deston_common::listener::{self, Forwarding, ListenerEntry, MAX_SNAT_ADDRESSES};
+use deston_common::listener::{self, Forwarding, ListenerEntry, MAX_SNAT_ADDRESSES, SnatAddresses};
 use deston_common::net::{Address, Be16, TCP};
 use deston_common::outcome::Outcome;
 use deston_common::server::{ServerEntry, ServerId};
 
-use crate::context::Context;
+use crate::context::{Candidate, Context};
 use crate::family::Family;
 use crate::packet::Packet;
+use crate::repeat::{ONWARD, STOP, repeat};
 use crate::verdict::Verdict;
 use crate::{conntrack, half, maps, select, transmit};
 
@@ -57,15 +58,16 @@ pub(crate) fn flow<F: Family, P: Packet>(
     Verdict::CARRY
 }
 
-/// Drafts both entries, all but the server's tuple.
-#[inline(always)]
+/// Drafts both entries, all but the server's tuple. Apart, since the compiler makes them on the
+/// stack.
+#[inline(never)]
 fn draft<F: Family, P: Packet>(
     packet: P,
     cx: &mut Context<F::Address>,
     listener: &ListenerEntry,
     id: ServerId,
     state: u64,
-) {
+) -> u32 {
     let mut its = u16::from(listener.forwarding) & flags::FORWARDING;
     if P::TC {
         its |= flags::TC;
@@ -102,6 +104,7 @@ fn draft<F: Family, P: Packet>(
         next_seq: 0,
     };
     cx.forwarding = listener.forwarding;
+    0
 }
 
 /// Claims a port towards the server, which is then in both entries.
@@ -119,19 +122,51 @@ fn nat<F: Family>(
     cx.victim.is_set = 0;
     cx.closed.is_set = 0;
     let ports = Ports::new(cx, listener);
-    for probe in 0..PORT_PROBES {
-        let Some(port) = ports.candidate(cx.key.source_port, probe) else { break };
-        if listener.snat_count > 0 {
-            let turn = ports.start.wrapping_add(probe);
-            cx.flow.reply.destination = snat_address::<F>(cx, listener, turn);
-        }
-        cx.flow.reply.destination_port = port;
-        let said = probe_one::<F>(cx);
-        if said != Verdict::GO_ON {
-            return said;
-        }
+    let mut search = Search {
+        cx,
+        snat: snat_addresses(listener),
+        count: listener.snat_count,
+        ports,
+        said: Verdict::GO_ON,
+    };
+    repeat(PORT_PROBES, probe::<F>, &mut search);
+    let said = search.said;
+    if said == Verdict::GO_ON { last_resort::<F>(cx) } else { said }
+}
+
+/// A search for a free port.
+struct Search<'a, A> {
+    cx: &'a mut Context<A>,
+    /// Addresses of the listener; the first `count` are in use.
+    snat: Option<&'static SnatAddresses>,
+    count: u8,
+    ports: Ports,
+    said: Verdict,
+}
+
+extern "C" fn probe<F: Family>(number: u32, search: *mut Search<'_, F::Address>) -> i64 {
+    // SAFETY: `repeat` hands on what `nat` gave it.
+    let search = unsafe { &mut *search };
+    let own = search.cx.key.source_port;
+    let Some(port) = search.ports.candidate(own, number) else { return STOP };
+    let turn = search.ports.start.wrapping_add(number);
+    if let (Some(snat), Some(place)) = (search.snat, turn.checked_rem(search.count.into()))
+        && let Some(address) = snat.addresses.get(place as usize & (MAX_SNAT_ADDRESSES - 1))
+    {
+        search.cx.flow.reply.destination = F::Address::narrowed(*address);
     }
-    last_resort::<F>(cx)
+    search.cx.flow.reply.destination_port = port;
+    search.said = probe_one::<F>(search.cx);
+    if search.said == Verdict::GO_ON { ONWARD } else { STOP }
+}
+
+/// The listener's own SNAT addresses.
+#[inline(always)]
+fn snat_addresses(listener: &ListenerEntry) -> Option<&'static SnatAddresses> {
+    if listener.snat_count == 0 {
+        return None;
+    }
+    maps::SNAT_ADDRESSES.get(listener.number)
 }
 
 /// The port that the server is reached by.
@@ -148,71 +183,66 @@ fn server_port<A: Address>(
     }
 }
 
-#[inline(always)]
-fn snat_address<F: Family>(
-    cx: &Context<F::Address>,
-    listener: &ListenerEntry,
-    turn: u32,
-) -> F::Address {
-    let place = turn.checked_rem(listener.snat_count.into()).unwrap_or(0) as usize;
-    match maps::SNAT_ADDRESSES.get(listener.number) {
-        Some(snat) => match snat.addresses.get(place & (MAX_SNAT_ADDRESSES - 1)) {
-            Some(address) => F::Address::narrowed(*address),
-            None => cx.flow.reply.destination,
-        },
-        None => cx.flow.reply.destination,
-    }
-}
-
 /// Claims the tuple `cx.flow.reply`, if nobody has it.
 #[inline(never)]
 fn probe_one<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
-    let key = cx.flow.reply;
-    if let Some(reply) = conntrack::promoted_reply::<F>(&key)
-        && !frees::<F>(cx, reply)
+    let seq = if cx.key.protocol == TCP { Some(cx.seq) } else { None };
+    let key = &cx.flow.reply;
+    if let Some(reply) = conntrack::promoted_reply::<F>(key)
+        && !frees::<F>(&mut cx.closed, cx.now, seq, reply)
     {
         return Verdict::GO_ON;
     }
-    cx.reply.key = key;
-    match F::half_replies().insert(&key, &cx.reply, u64::from(BPF_NOEXIST)) {
+    cx.reply.key = *key;
+    match F::half_replies().insert(key, &cx.reply, u64::from(BPF_NOEXIST)) {
         Ok(()) => {}
         Err(EEXIST) => {
-            if !is_stale::<F>(cx, &key) {
+            if !is_stale::<F>(&mut cx.victim, cx.now, key) {
                 return Verdict::GO_ON;
             }
-            if F::half_replies().insert(&key, &cx.reply, u64::from(BPF_ANY)).is_err() {
+            if F::half_replies().insert(key, &cx.reply, u64::from(BPF_ANY)).is_err() {
                 return Verdict::of(Outcome::FlowsFull);
             }
         }
         Err(_) => return Verdict::of(Outcome::FlowsFull),
     }
     // A flow may have been promoted between the two looks.
-    if F::replies().get_ptr(&key).is_some() {
-        let _ = F::half_replies().remove(&key);
+    if F::replies().get_ptr(key).is_some() {
+        let _ = F::half_replies().remove(key);
         return Verdict::GO_ON;
     }
     Verdict::CARRY
 }
 
 /// Whether the promoted flow of a reply entry is over, and so is ended. A closed one is remembered,
-/// should nothing else be free.
+/// should nothing else be free, if the new SYN's number `seq` is higher than all of its.
 #[inline(always)]
-fn frees<F: Family>(cx: &mut Context<F::Address>, reply: *mut ReplyEntry<F::Address>) -> bool {
-    // SAFETY: points into a live map value; so below.
-    let (key, flow_key, opened) = unsafe { ((*reply).key, (*reply).flow, (*reply).opened_ns) };
-    let Some(flow) = conntrack::promoted::<F>(&flow_key) else { return false };
-    if conntrack::is_over::<F>(flow, cx.now) {
-        conntrack::end::<F>(flow, cx.now, reason::IDLE);
+fn frees<F: Family>(
+    closed: &mut Candidate<F::Address>,
+    now: u64,
+    seq: Option<u32>,
+    reply: *mut ReplyEntry<F::Address>,
+) -> bool {
+    // SAFETY: points into a live map value; elements are recycled but never unmapped. So below.
+    let flow = unsafe { &(*reply).flow };
+    let Some(flow) = conntrack::promoted::<F>(flow) else { return false };
+    if conntrack::is_over::<F>(flow, now) {
+        conntrack::end::<F>(flow, now, reason::IDLE);
         return true;
     }
     // SAFETY: as above.
     let (state, next) = unsafe { (State((*flow).state), (*flow).next_seq) };
-    let is_higher = (cx.seq.wrapping_sub(next) as i32) > 0;
-    if cx.key.protocol == TCP && state.is_closed() && is_higher && cx.closed.is_set == 0 {
-        cx.closed.address = key.destination;
-        cx.closed.port = key.destination_port;
-        cx.closed.is_set = 1;
-        cx.closed.opened_ns = opened;
+    let is_higher = seq.is_some_and(|seq| (seq.wrapping_sub(next) as i32) > 0);
+    if is_higher && state.is_closed() && closed.is_set == 0 {
+        // SAFETY: as above.
+        *closed = unsafe {
+            Candidate {
+                address: (*reply).key.destination,
+                port: (*reply).key.destination_port,
+                is_set: 1,
+                opened_ns: (*reply).opened_ns,
+            }
+        };
     }
     false
 }
@@ -220,43 +250,49 @@ fn frees<F: Family>(cx: &mut Context<F::Address>, reply: *mut ReplyEntry<F::Addr
 /// Whether a half-open claim is nobody's any more. The oldest one that the server has not answered
 /// is remembered, should nothing be free.
 #[inline(always)]
-fn is_stale<F: Family>(cx: &mut Context<F::Address>, key: &FlowKey<F::Address>) -> bool {
+fn is_stale<F: Family>(
+    victim: &mut Candidate<F::Address>,
+    now: u64,
+    key: &FlowKey<F::Address>,
+) -> bool {
     let Some(reply) = half::reply::<F>(key) else { return true };
-    // SAFETY: points into a live map value; so below.
+    // SAFETY: points into a live map value; elements are recycled but never unmapped. So below.
     let (flow_key, seen, opened) =
-        unsafe { ((*reply).flow, (*reply).last_seen_ns, (*reply).opened_ns) };
-    match half::flow::<F>(&flow_key) {
+        unsafe { (&(*reply).flow, (*reply).last_seen_ns, (*reply).opened_ns) };
+    match half::flow::<F>(flow_key) {
         Some(flow) => {
             // SAFETY: as above.
             let (its, last, limit, one_packet) = unsafe {
                 (
-                    (*flow).reply,
+                    &(*flow).reply,
                     (*flow).last_seen_ns,
                     (*flow).idle_limit_ns,
                     (*flow).flags & flags::ONE_PACKET != 0,
                 )
             };
             // With `one_packet` a client has many claims, and names the last.
-            if its != *key && !one_packet {
+            if !its.is(key) && !one_packet {
                 return true;
             }
-            if cx.now.saturating_sub(last) > limit {
-                let _ = F::half_flows().remove(&flow_key);
+            if now.saturating_sub(last) > limit {
+                let _ = F::half_flows().remove(flow_key);
                 return true;
             }
         }
         // The kernel has evicted it; the server may still answer for a moment.
         None => {
-            if cx.now.saturating_sub(opened) > RETRY_AFTER_NS {
+            if now.saturating_sub(opened) > RETRY_AFTER_NS {
                 return true;
             }
         }
     }
-    if seen == 0 && (cx.victim.is_set == 0 || opened < cx.victim.opened_ns) {
-        cx.victim.address = key.destination;
-        cx.victim.port = key.destination_port;
-        cx.victim.is_set = 1;
-        cx.victim.opened_ns = opened;
+    if seen == 0 && (victim.is_set == 0 || opened < victim.opened_ns) {
+        *victim = Candidate {
+            address: key.destination,
+            port: key.destination_port,
+            is_set: 1,
+            opened_ns: opened,
+        };
     }
     false
 }
@@ -268,14 +304,13 @@ fn last_resort<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
     if cx.victim.is_set == 1 {
         cx.flow.reply.destination = cx.victim.address;
         cx.flow.reply.destination_port = cx.victim.port;
-        let key = cx.flow.reply;
-        if let Some(reply) = half::reply::<F>(&key) {
+        let key = &cx.flow.reply;
+        if let Some(reply) = half::reply::<F>(key) {
             // SAFETY: points into a live map value.
-            let flow_key = unsafe { (*reply).flow };
-            let _ = F::half_flows().remove(&flow_key);
+            let _ = F::half_flows().remove(unsafe { &(*reply).flow });
         }
-        cx.reply.key = key;
-        return match F::half_replies().insert(&key, &cx.reply, u64::from(BPF_ANY)) {
+        cx.reply.key = *key;
+        return match F::half_replies().insert(key, &cx.reply, u64::from(BPF_ANY)) {
             Ok(()) => Verdict::CARRY,
             Err(_) => Verdict::of(Outcome::FlowsFull),
         };
@@ -283,13 +318,11 @@ fn last_resort<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
     if cx.closed.is_set == 1 {
         cx.flow.reply.destination = cx.closed.address;
         cx.flow.reply.destination_port = cx.closed.port;
-        let key = cx.flow.reply;
-        if let Some(reply) = conntrack::promoted_reply::<F>(&key) {
+        if let Some(reply) = conntrack::promoted_reply::<F>(&cx.flow.reply)
             // SAFETY: points into a live map value.
-            let flow_key = unsafe { (*reply).flow };
-            if let Some(flow) = conntrack::promoted::<F>(&flow_key) {
-                conntrack::end::<F>(flow, cx.now, reason::CLOSED);
-            }
+            && let Some(flow) = conntrack::promoted::<F>(unsafe { &(*reply).flow })
+        {
+            conntrack::end::<F>(flow, cx.now, reason::CLOSED);
         }
         if probe_one::<F>(cx) == Verdict::CARRY {
             return Verdict::CARRY;
@@ -321,7 +354,7 @@ fn dnat<F: Family>(
     let key = cx.flow.reply;
     if let Some(reply) = half::reply::<F>(&key)
         // SAFETY: points into a live map value.
-        && unsafe { (*reply).flow } == cx.key
+        && unsafe { (*reply).flow.is(&cx.key) }
         && F::half_replies().insert(&key, &cx.reply, u64::from(BPF_ANY)).is_ok()
     {
         return Verdict::CARRY;

@@ -20,39 +20,35 @@ use crate::transmit;
 use crate::verdict::Verdict;
 
 /// The time to live ran out (RFC 792; RFC 4443, section 3.3).
-#[inline(never)]
-pub(crate) fn time_exceeded<F: Family, P: Packet>(
-    packet: P,
-    cx: &mut Context<F::Address>,
-) -> Verdict {
-    let kind = if F::V6 { 3 } else { 11 };
-    answer::<F, P>(packet, cx, kind, 0, Outcome::TtlExpired)
+#[inline(always)]
+pub(crate) fn time_exceeded<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
+    cx.answer = Outcome::TtlExpired as u32;
+    cx.says = if F::V6 { 3 } else { 11 };
+    cx.says_mtu = 0;
+    Verdict::ANSWER
 }
 
 /// The packet does not fit a link that takes IP packets of `mtu` bytes (RFC 1191, section 4; RFC
 /// 4443, section 3.2). A packet that may be cut is only dropped: no router would complain.
-#[inline(never)]
-pub(crate) fn too_big<F: Family, P: Packet>(
-    packet: P,
-    cx: &mut Context<F::Address>,
-    mtu: u32,
-) -> Verdict {
+#[inline(always)]
+pub(crate) fn too_big<F: Family>(cx: &mut Context<F::Address>, mtu: u32) -> Verdict {
     if cx.divisible == 1 {
         return Verdict::of(Outcome::TooBig);
     }
-    let kind = if F::V6 { 2 } else { 4 << 8 | 3 };
-    answer::<F, P>(packet, cx, kind, mtu, Outcome::TooBig)
+    cx.answer = Outcome::TooBig as u32;
+    cx.says = if F::V6 { 2 } else { 4 << 8 | 3 };
+    cx.says_mtu = mtu;
+    Verdict::ANSWER
 }
 
-/// Turns the packet into an error; `kind` holds type and, 8 bits higher, code.
-#[inline(never)]
-fn answer<F: Family, P: Packet>(
+/// Turns the packet into the error that it is to be answered with.
+#[inline(always)]
+pub(crate) fn answer<F: Family, P: Packet>(
     packet: P,
     cx: &mut Context<F::Address>,
-    kind: u32,
-    mtu: u32,
     outcome: Outcome,
 ) -> Verdict {
+    let (kind, mtu) = (cx.says, cx.says_mtu);
     let has_more = (cx.l4 - cx.l3) as usize != F::HEADER;
     if cx.part == part::LATER || cx.flags & tcp::RST != 0 || has_more {
         return Verdict::of(outcome);

@@ -4,7 +4,7 @@ use deston_common::conntrack::{Direction, State, tcp};
 use deston_common::event::reason;
 use deston_common::flow::{FlowEntry, FlowKey, ReplyEntry, flags};
 use deston_common::listener::Forwarding;
-use deston_common::net::TCP;
+use deston_common::net::{Address, TCP};
 use deston_common::outcome::Outcome;
 use deston_common::server::{OnDown, ServerEntry, ServerState};
 
@@ -12,7 +12,7 @@ use crate::context::{Context, part};
 use crate::family::Family;
 use crate::packet::Packet;
 use crate::verdict::Verdict;
-use crate::{atomic, claim, event, listener, reset, select};
+use crate::{atomic, claim, event, listener, select, transmit, tunnel};
 
 /// A client that was silent for longer than this, nanoseconds, is looked at more closely.
 const SILENCE_NS: u64 = 1_000_000_000;
@@ -41,35 +41,66 @@ pub(crate) fn find<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>
     }
     let Some(server) = select::entry(id) else { return Verdict::GO_ON };
     if is_given_up(server) {
-        let said = given_up::<F, P>(packet, cx, flow);
+        let said = given_up::<F>(cx, flow);
         if said != Verdict::CARRY {
             return said;
         }
     }
 
-    // SAFETY: as above. Time only moves on, so a racing write loses nothing that matters.
+    let fins = State::FIN_FORWARD | State::FIN_REPLY;
+    let closing = state.0 & fins == fins && state.0 & State::LAST_ACK == 0;
+    if cx.key.protocol == TCP
+        && cx.part != part::LATER
+        && (cx.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0 || closing)
+    {
+        note::<F>(cx, flow);
+    }
+    touch(cx, flow);
+    Verdict::CARRY
+}
+
+/// The flow of a client's packet that tells nothing new: most packets by far.
+#[inline(always)]
+pub(crate) fn plain<F: Family, P: Packet>(
+    packet: P,
+    cx: &mut Context<F::Address>,
+) -> Option<&'static ServerEntry> {
+    let flow = promoted::<F>(&cx.key)?;
+    // SAFETY: as in `find`.
+    let (state, seen, id, its) =
+        unsafe { ((*flow).state, (*flow).last_seen_ns, (*flow).server, (*flow).flags) };
+    let server = select::entry(id)?;
+    let special = state & (State::ENDED | State::FIN_REPLY | State::RESET) != 0
+        || (its & flags::TC != 0) != P::TC
+        || cx.now.saturating_sub(seen) > SILENCE_NS
+        || cx.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0
+        || is_given_up(server)
+        || server.hop.ifindex == 0
+        || !transmit::fits(packet, cx, &server.hop, tunnel::MOST);
+    if special {
+        return None;
+    }
+    cx.forwarding = (its & flags::FORWARDING) as u8;
+    touch(cx, flow);
+    Some(server)
+}
+
+/// Notes that a client's packet was seen, and where it goes.
+#[inline(always)]
+fn touch<A: Address>(cx: &mut Context<A>, flow: *mut FlowEntry<A>) {
+    // SAFETY: as in `find`. Time only moves on, so a racing write loses nothing that matters.
     unsafe {
         (*flow).last_seen_ns = cx.now;
         (*flow).bytes += u64::from(cx.ip_len);
-    }
-    if cx.key.protocol == TCP && cx.part != part::LATER {
-        let end = cx.next_seq();
-        // SAFETY: as above.
-        let next = unsafe { (*flow).next_seq };
-        let fins = State::FIN_FORWARD | State::FIN_REPLY;
-        let closing = state.0 & fins == fins && state.0 & State::LAST_ACK == 0;
-        if cx.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0 || closing {
-            note::<F>(cx, flow);
+        if cx.key.protocol == TCP && cx.part != part::LATER {
+            let end = cx.next_seq();
+            if (end.wrapping_sub((*flow).next_seq) as i32) > 0 {
+                (*flow).next_seq = end;
+            }
         }
-        if (end.wrapping_sub(next) as i32) > 0 {
-            // SAFETY: as above.
-            unsafe { (*flow).next_seq = end };
-        }
+        cx.to = (*flow).reply.reversed();
+        cx.server = (*flow).server;
     }
-    // SAFETY: as above.
-    cx.to = unsafe { (*flow).reply.reversed() };
-    cx.server = id;
-    Verdict::CARRY
 }
 
 /// The promoted entry of a flow, if it is the one asked for and not a recycled element.
@@ -77,7 +108,7 @@ pub(crate) fn find<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>
 pub(crate) fn promoted<F: Family>(key: &FlowKey<F::Address>) -> Option<*mut FlowEntry<F::Address>> {
     let flow = F::flows().get_ptr_mut(key)?;
     // SAFETY: as in `find`.
-    (unsafe { (*flow).key } == *key).then_some(flow)
+    (unsafe { (*flow).key.is(key) }).then_some(flow)
 }
 
 /// The promoted reply entry of a flow; see `promoted`.
@@ -87,7 +118,7 @@ pub(crate) fn promoted_reply<F: Family>(
 ) -> Option<*mut ReplyEntry<F::Address>> {
     let reply = F::replies().get_ptr_mut(key)?;
     // SAFETY: as in `find`.
-    (unsafe { (*reply).key } == *key).then_some(reply)
+    (unsafe { (*reply).key.is(key) }).then_some(reply)
 }
 
 /// Whether flows of the server are not simply carried on.
@@ -132,11 +163,11 @@ pub(crate) fn is_translated(forwarding: u8) -> bool {
 pub(crate) fn is_over<F: Family>(flow: *mut FlowEntry<F::Address>, now: u64) -> bool {
     // SAFETY: as in `find`.
     let (state, seen, limit, reply) = unsafe {
-        (State((*flow).state), (*flow).last_seen_ns, (*flow).idle_limit_ns, (*flow).reply)
+        (State((*flow).state), (*flow).last_seen_ns, (*flow).idle_limit_ns, &(*flow).reply)
     };
     now.saturating_sub(seen) > limit
         && (!state.is_kept_by_replies(reply.protocol)
-            || now.saturating_sub(reply_seen::<F>(&reply)) > limit)
+            || now.saturating_sub(reply_seen::<F>(reply)) > limit)
 }
 
 /// When the server was last heard; 0 if the entry is missing.
@@ -151,17 +182,14 @@ pub(crate) fn reply_seen<F: Family>(reply: &FlowKey<F::Address>) -> u64 {
 
 /// What becomes of a packet whose server is down and whose pool does not wait.
 #[inline(never)]
-fn given_up<F: Family, P: Packet>(
-    packet: P,
-    cx: &mut Context<F::Address>,
-    flow: *mut FlowEntry<F::Address>,
-) -> Verdict {
+fn given_up<F: Family>(cx: &mut Context<F::Address>, flow: *mut FlowEntry<F::Address>) -> Verdict {
     // SAFETY: as in `find`.
     let id = unsafe { (*flow).server };
     let Some(server) = select::entry(id) else { return Verdict::CARRY };
     if cx.key.protocol == TCP && server.on_down == OnDown::Reset as u8 && cx.part == part::WHOLE {
         end::<F>(flow, cx.now, reason::DOWN);
-        return reset::answer::<F, P>(packet, cx);
+        cx.answer = Outcome::ResetSent as u32;
+        return Verdict::ANSWER;
     }
     if cx.key.protocol == TCP && cx.flags & (tcp::SYN | tcp::ACK) != tcp::SYN {
         return Verdict::CARRY;
@@ -251,14 +279,15 @@ pub(crate) fn end<F: Family>(flow: *mut FlowEntry<F::Address>, now: u64, reason:
     if before & State::ENDED != 0 {
         return 0;
     }
+    // The element is this flow's own until both are removed.
     // SAFETY: as in `find`.
-    let (key, reply, server) = unsafe { ((*flow).key, (*flow).reply, (*flow).server) };
+    let (key, reply, server) = unsafe { (&(*flow).key, &(*flow).reply, (*flow).server) };
     if before & State::RELEASED == 0 {
         select::release_slot(server);
     }
     event::ended::<F>(flow, before, now, reason);
-    let _ = F::replies().remove(&reply);
-    let _ = F::flows().remove(&key);
+    let _ = F::replies().remove(reply);
+    let _ = F::flows().remove(key);
     select::forget_entry(server);
     0
 }

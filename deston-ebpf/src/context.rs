@@ -67,14 +67,25 @@ pub(crate) struct Context<A> {
     pub(crate) snat_port_max: u16,
     /// A `Forwarding`, once the flow or its listener is known.
     pub(crate) forwarding: u8,
+    /// 1 if the flow is half open and shall go to another server.
+    pub(crate) moves: u8,
     /// Zero.
-    pub(crate) pad: [u8; 3],
+    pub(crate) pad: u16,
+    /// What the packet is to be answered with: the outcome that is counted, and what an ICMP error
+    /// says (type, and code 8 bits higher; MTU).
+    pub(crate) answer: u32,
+    /// See `answer`.
+    pub(crate) says: u32,
+    /// See `answer`.
+    pub(crate) says_mtu: u32,
     /// ICMP error: the tuple of the packet that it quotes.
     pub(crate) quoted: FlowKey<A>,
     /// ICMP error: where the quoted IP header starts, and its transport header.
     pub(crate) quoted_l3: u32,
     /// See `quoted_l3`.
     pub(crate) quoted_l4: u32,
+    /// With `moves`: the claim at the server that the flow leaves.
+    pub(crate) old: FlowKey<A>,
     /// Claiming: port whose half-open flow may be stolen, and its SNAT address.
     pub(crate) victim: Candidate<A>,
     /// Claiming: port whose closed flow may be ended.

@@ -9,34 +9,37 @@ use deston_common::limits::EXPIRE_BATCH;
 
 use crate::family::Family;
 use crate::packet::{Packet, Xdp};
+use crate::repeat::{ONWARD, STOP, repeat};
 use crate::{conntrack, globals};
 
 /// Ends each flow of the request that has stood still since the process looked at it.
 #[inline(always)]
 pub(crate) fn run<F: Family>(packet: Xdp) {
-    let now = globals::now();
-    for place in 0..EXPIRE_BATCH {
-        if !one::<F>(packet, place as u32, now) {
-            return;
-        }
-    }
+    let mut batch = Batch { packet, now: globals::now() };
+    repeat(EXPIRE_BATCH as u32, one::<F>, &mut batch);
 }
 
-#[inline(never)]
-fn one<F: Family>(packet: Xdp, place: u32, now: u64) -> bool {
+struct Batch {
+    packet: Xdp,
+    now: u64,
+}
+
+extern "C" fn one<F: Family>(place: u32, batch: *mut Batch) -> i64 {
+    // SAFETY: `repeat` hands on what `run` gave it.
+    let batch = unsafe { &*batch };
     let size = size_of::<ExpireRequest<F::Address>>();
-    let (start, end) = packet.bounds();
+    let (start, end) = batch.packet.bounds();
     let start = start + (place as usize & (EXPIRE_BATCH - 1)) * size;
     if start + size > end {
-        return false;
+        return STOP;
     }
     // SAFETY: the bounds were checked; packet data may be unaligned.
     let request = unsafe { core::ptr::read_unaligned(start as *const ExpireRequest<F::Address>) };
-    let Some(flow) = conntrack::promoted::<F>(&request.key) else { return true };
+    let Some(flow) = conntrack::promoted::<F>(&request.key) else { return ONWARD };
     // SAFETY: points into a live map value.
     let (seen, reply) = unsafe { ((*flow).last_seen_ns, (*flow).reply) };
     if seen == request.flow_seen_ns && conntrack::reply_seen::<F>(&reply) == request.reply_seen_ns {
-        conntrack::end::<F>(flow, now, reason::IDLE);
+        conntrack::end::<F>(flow, batch.now, reason::IDLE);
     }
-    true
+    ONWARD
 }

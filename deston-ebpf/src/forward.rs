@@ -13,16 +13,24 @@ use crate::packet::Packet;
 use crate::verdict::Verdict;
 use crate::{claim, conntrack, fragment, guard, half, listener, maps, select, transmit};
 
-/// Carries one packet from client to server; see docs/life-of-a-packet.md.
+/// Carries one packet from client to server, if its flow is known; see docs/life-of-a-packet.md.
 #[inline(always)]
 pub(crate) fn run<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
     let mut said = conntrack::find::<F, P>(packet, cx);
     if said == Verdict::GO_ON {
         said = half::find::<F, P>(packet, cx);
     }
-    if said == Verdict::GO_ON {
-        said = open::<F, P>(packet, cx);
-    }
+    if said == Verdict::CARRY { transmit::to_server::<F, P>(packet, cx) } else { said }
+}
+
+/// Carries one packet from client to server that opens a flow, or moves one.
+#[inline(always)]
+pub(crate) fn begin<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
+    let said = if cx.moves == 1 {
+        half::go_elsewhere::<F, P>(packet, cx)
+    } else {
+        open::<F, P>(packet, cx)
+    };
     if said == Verdict::CARRY { transmit::to_server::<F, P>(packet, cx) } else { said }
 }
 
@@ -49,7 +57,7 @@ fn open<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdic
         return Verdict::of(Outcome::ToStack);
     }
     cx.forwarding = listener.forwarding;
-    if let Some(said) = transmit::too_old::<F, P>(packet, cx) {
+    if let Some(said) = transmit::too_old::<F>(cx) {
         return said;
     }
     let recorded = guard::flood_gate(cx.now);

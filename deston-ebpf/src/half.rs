@@ -66,7 +66,7 @@ pub(crate) fn find<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>
 pub(crate) fn flow<F: Family>(key: &FlowKey<F::Address>) -> Option<*mut FlowEntry<F::Address>> {
     let flow = F::half_flows().get_ptr_mut(key)?;
     // SAFETY: as in `find`.
-    (unsafe { (*flow).key } == *key).then_some(flow)
+    (unsafe { (*flow).key.is(key) }).then_some(flow)
 }
 
 /// The half-open reply entry of a flow; see `flow`.
@@ -74,7 +74,7 @@ pub(crate) fn flow<F: Family>(key: &FlowKey<F::Address>) -> Option<*mut FlowEntr
 pub(crate) fn reply<F: Family>(key: &FlowKey<F::Address>) -> Option<*mut ReplyEntry<F::Address>> {
     let reply = F::half_replies().get_ptr_mut(key)?;
     // SAFETY: as in `find`.
-    (unsafe { (*reply).key } == *key).then_some(reply)
+    (unsafe { (*reply).key.is(key) }).then_some(reply)
 }
 
 /// Forgets a half-open flow and its claim.
@@ -111,10 +111,22 @@ fn again<F: Family, P: Packet>(
     if unanswered && !refused {
         select::note_unanswered(cx.server);
     }
-    if (refused || unanswered) && state & State::RETRIED == 0 && elsewhere::<F, P>(packet, cx, flow)
-    {
-        return Verdict::CARRY;
+    if (refused || unanswered) && state & State::RETRIED == 0 {
+        cx.moves = 1;
+        // SAFETY: as in `find`.
+        cx.old = unsafe { (*flow).reply };
+        return Verdict::GO_ON;
     }
+    stay::<F, P>(packet, cx, flow)
+}
+
+/// Carries a SYN to the server that has its flow; the claim is made anew if it is lost.
+#[inline(always)]
+pub(crate) fn stay<F: Family, P: Packet>(
+    packet: P,
+    cx: &mut Context<F::Address>,
+    flow: *mut FlowEntry<F::Address>,
+) -> Verdict {
     // SAFETY: as in `find`.
     let key = unsafe { (*flow).reply };
     if F::half_replies().get_ptr(&key).is_none() {
@@ -123,28 +135,38 @@ fn again<F: Family, P: Packet>(
     Verdict::CARRY
 }
 
-/// Gives the flow to another server, if one is eligible and has a port for it.
-#[inline(always)]
-fn elsewhere<F: Family, P: Packet>(
+/// Gives a flow whose server does not take its SYN to another, if one is eligible and has a port
+/// for it.
+#[inline(never)]
+pub(crate) fn go_elsewhere<F: Family, P: Packet>(
     packet: P,
     cx: &mut Context<F::Address>,
-    flow: *mut FlowEntry<F::Address>,
-) -> bool {
-    let key = cx.key;
+) -> Verdict {
+    let before = cx.server;
+    if moved::<F, P>(packet, cx, before) {
+        // Two servers may be one address.
+        if !cx.old.is(&cx.flow.reply) {
+            let _ = F::half_replies().remove(&cx.old);
+        }
+        return Verdict::CARRY;
+    }
+    cx.server = before;
+    cx.to = cx.old.reversed();
+    match flow::<F>(&cx.key) {
+        Some(flow) => stay::<F, P>(packet, cx, flow),
+        None => Verdict::of(Outcome::Raced),
+    }
+}
+
+#[inline(always)]
+fn moved<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>, before: ServerId) -> bool {
+    let key = &cx.key;
     let found = crate::listener::lookup::<F>(key.destination, key.destination_port, key.protocol);
     let Some(listener) = found.filter(|entry| entry.flags & listener::flags::OPEN != 0) else {
         return false;
     };
-    // SAFETY: as in `find`.
-    let (before, old) = unsafe { ((*flow).server, (*flow).reply) };
     let Ok(id) = select::server::<F>(cx, listener, before) else { return false };
-    if claim::flow::<F, P>(packet, cx, listener, id, State::RETRIED) != Verdict::CARRY {
-        cx.server = before;
-        cx.to = old.reversed();
-        return false;
-    }
-    let _ = F::half_replies().remove(&old);
-    true
+    claim::flow::<F, P>(packet, cx, listener, id, State::RETRIED) == Verdict::CARRY
 }
 
 /// An ACK, which may prove that the client is there.

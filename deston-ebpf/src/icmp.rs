@@ -19,7 +19,7 @@ use crate::{conntrack, half, maps, quote, reply, select, transmit, tunnel};
 const CHECKSUM: usize = 2;
 
 /// What becomes of a control message.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn run<F: quote::Quoted, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
     if cx.part != part::WHOLE {
         return Verdict::of(Outcome::Fragment);
@@ -80,7 +80,7 @@ fn answer_echo<F: quote::Quoted, P: Packet>(packet: P, cx: &Context<F::Address>)
 }
 
 /// An error about a packet that we sent to a server.
-#[inline(always)]
+#[inline(never)]
 fn about_forwarded<F: quote::Quoted, P: Packet>(
     packet: P,
     cx: &mut Context<F::Address>,
@@ -114,14 +114,14 @@ fn about_forwarded<F: quote::Quoted, P: Packet>(
     cx.to = cx.key;
     cx.to.source = flow.destination;
     cx.to.destination = flow.source;
-    if retell::<F, P>(packet, cx, &flow).is_none() {
+    if !retell::<F, P>(packet, cx, &flow) {
         return Verdict::of(Outcome::Malformed);
     }
     transmit::send(packet, F::V6, cx.vlan_count, &cx.vlans, &hop, Outcome::ErrorReplied)
 }
 
 /// An error about a packet that we, or with dsr-* the server, sent to a client.
-#[inline(always)]
+#[inline(never)]
 fn about_reply<F: quote::Quoted, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
     let key = cx.quoted.reversed();
     let found = match conntrack::promoted::<F>(&key) {
@@ -159,7 +159,7 @@ fn about_reply<F: quote::Quoted, P: Packet>(packet: P, cx: &mut Context<F::Addre
             return tunnel::wrap::<F, P>(packet, cx, server, Outcome::ErrorForwarded);
         }
     }
-    if retell::<F, P>(packet, cx, &reply).is_none() {
+    if !retell::<F, P>(packet, cx, &reply) {
         return Verdict::of(Outcome::Malformed);
     }
     transmit::send(packet, F::V6, cx.vlan_count, &cx.vlans, hop, Outcome::ErrorForwarded)
@@ -168,8 +168,17 @@ fn about_reply<F: quote::Quoted, P: Packet>(packet: P, cx: &mut Context<F::Addre
 /// Gives the quoted packet the tuple `to`, and the error the addresses of `cx.to`. Each change in
 /// the quote changes the error's checksum, those of the quoted checksums included. A quoted TCP
 /// checksum, which lies beyond the eight bytes that a quote has for sure, is left.
-#[inline(always)]
+#[inline(never)]
 fn retell<F: quote::Quoted, P: Packet>(
+    packet: P,
+    cx: &Context<F::Address>,
+    to: &FlowKey<F::Address>,
+) -> bool {
+    try_retell::<F, P>(packet, cx, to).is_some()
+}
+
+#[inline(always)]
+fn try_retell<F: quote::Quoted, P: Packet>(
     packet: P,
     cx: &Context<F::Address>,
     to: &FlowKey<F::Address>,

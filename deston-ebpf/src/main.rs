@@ -30,10 +30,12 @@ mod packet;
 mod parse;
 mod promote;
 mod quote;
+mod repeat;
 mod reply;
 mod reset;
 mod role;
 mod select;
+mod stages;
 mod static_reply;
 mod stats;
 mod transmit;
@@ -43,32 +45,61 @@ mod verdict;
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use deston_common::outcome::Outcome;
 
-use crate::context::part;
 use crate::family::{V4, V6};
 use crate::packet::{Packet, Tc, Xdp};
-use crate::parse::{Link, Network};
-use crate::quote::Quoted;
 use crate::verdict::Verdict;
 
 /// Balances the packets of one interface, both directions, before the kernel has made buffers of
 /// them.
 #[xdp]
 fn deston_xdp(ctx: XdpContext) -> u32 {
-    let verdict = balance(Xdp::new(ctx.ctx));
-    let outcome = verdict.outcome().unwrap_or(Outcome::Malformed);
-    stats::count(outcome);
-    verdict.xdp(outcome)
+    stages::xdp(balance(Xdp::new(ctx.ctx)))
 }
 
 /// Balances the packets of one interface, both directions, as the kernel's own buffers.
 #[classifier]
 fn deston_tc(ctx: TcContext) -> i32 {
-    let verdict = balance(Tc::new(ctx.skb.skb));
-    let outcome = verdict.outcome().unwrap_or(Outcome::Malformed);
-    stats::count(outcome);
-    verdict.tc(outcome)
+    stages::tc(balance(Tc::new(ctx.skb.skb)))
+}
+
+/// What becomes of a packet.
+#[inline(always)]
+fn balance<P: Packet>(packet: P) -> Verdict {
+    packet.pull(packet::USUAL);
+    match parse::link(packet) {
+        Ok(link) if link.kind == header::IPV4 => stages::first::<V4, P>(packet, &link),
+        Ok(link) => stages::first::<V6, P>(packet, &link),
+        Err(outcome) => Verdict::of(outcome),
+    }
+}
+
+/// Defines the programs of the later stages at both hooks.
+macro_rules! later {
+    ($($xdp:ident, $tc:ident = $stage:ident::<$family:ident>;)+) => {
+        $(
+            #[xdp]
+            fn $xdp(ctx: XdpContext) -> u32 {
+                stages::xdp(stages::$stage::<$family, _>(Xdp::new(ctx.ctx)))
+            }
+
+            #[classifier]
+            fn $tc(ctx: TcContext) -> i32 {
+                stages::tc(stages::$stage::<$family, _>(Tc::new(ctx.skb.skb)))
+            }
+        )+
+    };
+}
+
+later! {
+    xdp_slow4, tc_slow4 = slow::<V4>;
+    xdp_slow6, tc_slow6 = slow::<V6>;
+    xdp_begin4, tc_begin4 = begin::<V4>;
+    xdp_begin6, tc_begin6 = begin::<V6>;
+    xdp_icmp4, tc_icmp4 = control::<V4>;
+    xdp_icmp6, tc_icmp6 = control::<V6>;
+    xdp_answer4, tc_answer4 = answer::<V4>;
+    xdp_answer6, tc_answer6 = answer::<V6>;
 }
 
 /// Ends idle IPv4 flows on behalf of the process; never attached, run by BPF_PROG_TEST_RUN.
@@ -83,60 +114,6 @@ fn deston_expire4(ctx: XdpContext) -> u32 {
 fn deston_expire6(ctx: XdpContext) -> u32 {
     expire::run::<V6>(Xdp::new(ctx.ctx));
     XDP_PASS
-}
-
-/// What becomes of a packet.
-#[inline(always)]
-fn balance<P: Packet>(packet: P) -> Verdict {
-    packet.pull();
-    match parse::link(packet) {
-        Ok(link) if link.kind == header::IPV4 => family::<V4, P>(packet, &link),
-        Ok(link) => family::<V6, P>(packet, &link),
-        Err(outcome) => Verdict::of(outcome),
-    }
-}
-
-#[inline(always)]
-fn family<F: Network + Quoted, P: Packet>(packet: P, link: &Link) -> Verdict {
-    let Some(cx) = F::context() else { return Verdict::of(Outcome::Malformed) };
-    // SAFETY: this processor's map value; programs do not nest on one.
-    let cx = unsafe { &mut *cx };
-    if let Err(outcome) = F::network(packet, link, cx) {
-        return Verdict::of(outcome);
-    }
-    let verdict = match role::of::<F>(cx) {
-        Ok(()) => stages::<F, P>(packet, cx),
-        Err(outcome) => Verdict::of(outcome),
-    };
-    if globals::has(deston_common::globals::flags::TRACE) {
-        event::traced::<F, P>(packet, cx, verdict.0 & 0xff);
-    }
-    verdict
-}
-
-/// The pipeline, for a packet whose addresses mean something to us.
-#[inline(always)]
-fn stages<F: Network + Quoted, P: Packet>(
-    packet: P,
-    cx: &mut context::Context<F::Address>,
-) -> Verdict {
-    cx.now = globals::now();
-    if let Err(outcome) = parse::transport::<F, P>(packet, cx) {
-        return Verdict::of(outcome);
-    }
-    if cx.key.protocol == F::ICMP {
-        return icmp::run::<F, P>(packet, cx);
-    }
-    if cx.part == part::LATER && !fragment::borrow_ports::<F>(cx) {
-        return fragment::lost(cx);
-    }
-    if reply::is_likely(cx) {
-        let said = reply::run::<F, P>(packet, cx);
-        if said != Verdict::GO_ON {
-            return said;
-        }
-    }
-    forward::run::<F, P>(packet, cx)
 }
 
 /// The licence as the kernel knows it: MIT for users, GPL for GPL-only helpers.

@@ -164,6 +164,10 @@ impl Network for V6 {
     }
 }
 
+/// The transport header starts here at the latest, so that it, and what an error quotes, lies within
+/// `MAX_OFFSET`.
+const MAX_TRANSPORT: u32 = 384;
+
 /// A subprogram's way to say that there is no outcome yet.
 pub(crate) const GO_ON: u32 = u32::MAX;
 
@@ -177,7 +181,11 @@ pub(crate) fn outcome_of(number: u32) -> Result<(), Outcome> {
 
 #[inline(never)]
 fn walk_extensions<P: Packet>(packet: P, cx: &mut Context<<V6 as Family>::Address>) -> u32 {
+    packet.pull(MAX_OFFSET);
     for _ in 0..EXTENSION_HEADERS {
+        if !matches!(cx.key.protocol, HOP_BY_HOP | ROUTING | DESTINATION | FRAGMENT_HEADER) {
+            return Outcome::OtherProtocol as u32;
+        }
         let Some(extension) = packet.at::<Extension>(cx.l4 as usize) else {
             return Outcome::Malformed as u32;
         };
@@ -186,7 +194,6 @@ fn walk_extensions<P: Packet>(packet: P, cx: &mut Context<<V6 as Family>::Addres
             ((*extension).next, (*extension).len, (*extension).fragment, (*extension).id)
         };
         let size = match cx.key.protocol {
-            HOP_BY_HOP | ROUTING | DESTINATION => (u32::from(len) + 1) * 8,
             FRAGMENT_HEADER => {
                 let fragment = u16::from_be(fragment);
                 if fragment & 0xfff8 != 0 {
@@ -197,12 +204,15 @@ fn walk_extensions<P: Packet>(packet: P, cx: &mut Context<<V6 as Family>::Addres
                 cx.fragment_id = id;
                 8
             }
-            _ => return Outcome::OtherProtocol as u32,
+            _ => (u32::from(len) + 1) * 8,
         };
         cx.l4 += size;
         cx.key.protocol = next;
-        if cx.l4 > cx.l3 + cx.ip_len || cx.l4 as usize > MAX_OFFSET {
+        if cx.l4 > cx.l3 + cx.ip_len {
             return Outcome::Malformed as u32;
+        }
+        if cx.l4 > MAX_TRANSPORT {
+            return Outcome::OtherProtocol as u32;
         }
         if matches!(next, TCP | UDP | V6::ICMP) || cx.part == part::LATER {
             return GO_ON;
@@ -228,6 +238,8 @@ fn begin<A>(cx: &mut Context<A>, link: &Link, ip_len: usize, l4: usize, ttl: u8)
     cx.vlan_count = link.vlan_count;
     cx.vlans = link.vlans;
     cx.server.0 = 0;
+    cx.moves = 0;
+    cx.forwarding = 0;
 }
 
 /// Reads the transport header: ports, and for TCP flags and numbers.

@@ -53,7 +53,7 @@ fn not_promoted<F: Family>(cx: &Context<F::Address>, error: i32) -> Verdict {
     }
     match conntrack::promoted_reply::<F>(&cx.reply.key) {
         // SAFETY: points into a live map value.
-        Some(reply) if unsafe { (*reply).flow } == cx.flow.key => Verdict::CARRY,
+        Some(reply) if unsafe { (*reply).flow.is(&cx.flow.key) } => Verdict::CARRY,
         _ => Verdict::of(Outcome::Raced),
     }
 }

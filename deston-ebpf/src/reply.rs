@@ -3,7 +3,9 @@
 use deston_common::address;
 use deston_common::conntrack::{State, tcp};
 use deston_common::flow::{FlowEntry, FlowKey, ReplyEntry, flags};
-use deston_common::net::{TCP, UDP};
+use deston_common::hop::Hop;
+use deston_common::listener::flags::OPEN;
+use deston_common::net::{Address, TCP, UDP};
 use deston_common::outcome::Outcome;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
@@ -16,10 +18,7 @@ use crate::{conntrack, half, listener, promote, select, static_reply, transmit};
 
 /// Whether the packet may be a reply: it comes to a SNAT port, or from a server of `dnat`.
 #[inline(always)]
-pub(crate) fn is_likely<A>(cx: &Context<A>) -> bool
-where
-    A: deston_common::net::Address,
-{
+pub(crate) fn is_likely<A: Address>(cx: &Context<A>) -> bool {
     if cx.role & address::flags::DNAT_SERVER != 0 {
         return true;
     }
@@ -42,10 +41,45 @@ pub(crate) fn run<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>)
     }
     cx.forwarding = (its & flags::FORWARDING) as u8;
     cx.server = id;
-    if let Some(said) = transmit::too_old::<F, P>(packet, cx) {
+    if let Some(said) = transmit::too_old::<F>(cx) {
         return said;
     }
+    // Most packets tell nothing new; only those that may do pay for a second lookup.
+    let silent = cx.now.saturating_sub(seen) > REST_NS;
+    let tells = silent || cx.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0;
+    touch(cx, reply);
+    if tells {
+        note::<F>(cx, reply);
+    }
+    cx.to = flow.reversed();
     // SAFETY: as above.
+    transmit::to_client::<F, P>(packet, cx, unsafe { &(*reply).hop })
+}
+
+/// The reply entry of a server's packet that tells nothing new: most packets by far.
+#[inline(always)]
+pub(crate) fn plain<F: Family, P: Packet>(cx: &mut Context<F::Address>) -> Option<&'static Hop> {
+    let reply = conntrack::promoted_reply::<F>(&cx.key)?;
+    // SAFETY: as in `run`.
+    let (flow, its, id, seen) =
+        unsafe { ((*reply).flow, (*reply).flags, (*reply).server, (*reply).last_seen_ns) };
+    let special = (its & flags::TC != 0) != P::TC
+        || cx.now.saturating_sub(seen) > REST_NS
+        || cx.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0;
+    if special {
+        return None;
+    }
+    cx.server = id;
+    cx.to = flow.reversed();
+    touch(cx, reply);
+    // SAFETY: as in `run`.
+    Some(unsafe { &(*reply).hop })
+}
+
+/// Notes that a server's packet was seen.
+#[inline(always)]
+fn touch<A: Address>(cx: &Context<A>, reply: *mut ReplyEntry<A>) {
+    // SAFETY: as in `run`.
     unsafe {
         (*reply).last_seen_ns = cx.now;
         (*reply).bytes += u64::from(cx.ip_len);
@@ -56,14 +90,6 @@ pub(crate) fn run<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>)
             (*reply).next_seq = cx.next_seq();
         }
     }
-    // Most packets tell nothing new; only those that may do pay for a second lookup.
-    let silent = cx.now.saturating_sub(seen) > REST_NS;
-    if silent || cx.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0 {
-        note::<F>(cx, reply);
-    }
-    cx.to = flow.reversed();
-    // SAFETY: as above.
-    transmit::to_client::<F, P>(packet, cx, unsafe { &(*reply).hop })
 }
 
 /// After so long a silence of the server, nanoseconds, its flow entry is looked for too.
@@ -86,13 +112,14 @@ fn note<F: Family>(cx: &mut Context<F::Address>, reply: *mut ReplyEntry<F::Addre
     0
 }
 
-/// Drafts a lost flow entry in `cx.flow` from its reply entry.
-#[inline(always)]
+/// Drafts a lost flow entry in `cx.flow` from its reply entry. Apart, since the compiler makes it on
+/// the stack.
+#[inline(never)]
 fn flow_anew<F: Family>(
     cx: &mut Context<F::Address>,
     reply: *mut ReplyEntry<F::Address>,
     state: u64,
-) {
+) -> u32 {
     // SAFETY: as in `run`.
     cx.flow = unsafe {
         FlowEntry {
@@ -111,6 +138,7 @@ fn flow_anew<F: Family>(
         }
     };
     conntrack::set_limit::<F>(&raw mut cx.flow, State(state));
+    0
 }
 
 /// A packet that is a reply to no promoted flow.
@@ -129,7 +157,7 @@ fn unpromoted<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> 
     }
     cx.forwarding = (its & flags::FORWARDING) as u8;
     cx.server = id;
-    if let Some(said) = transmit::too_old::<F, P>(packet, cx) {
+    if let Some(said) = transmit::too_old::<F>(cx) {
         return said;
     }
     let said = first_words::<F>(cx, reply, &key, its);
@@ -206,7 +234,8 @@ pub(crate) fn refused<F: Family>(flow: *mut FlowEntry<F::Address>) -> bool {
         return false;
     }
     let found = listener::lookup::<F>(key.destination, key.destination_port, key.protocol);
-    let Some(listener) = found else { return false };
+    // A listener that takes no new flow gives a flow no other server.
+    let Some(listener) = found.filter(|entry| entry.flags & OPEN != 0) else { return false };
     if !select::has_another(listener.pool, id) {
         return false;
     }

@@ -19,15 +19,15 @@ pub(crate) fn of<F: Family>(cx: &mut Context<F::Address>) -> Result<(), Outcome>
         cx.echo_pool = entry.echo_pool;
         cx.snat_port_min = entry.snat_port_min;
         cx.snat_port_max = entry.snat_port_max;
+        if settings::has(globals::flags::DNAT) && is_dnat_server::<F>(&cx.key.source) {
+            cx.role |= flags::DNAT_SERVER;
+        }
         return Ok(());
     }
     if !settings::has(globals::flags::DNAT) {
         return Err(Outcome::Unrelated);
     }
-    // SAFETY: as above.
-    if let Some(entry) = unsafe { F::addresses().get(&cx.key.source) }
-        && entry.flags & flags::DNAT_SERVER != 0
-    {
+    if is_dnat_server::<F>(&cx.key.source) {
         cx.role = flags::DNAT_SERVER;
         return Ok(());
     }
@@ -37,4 +37,12 @@ pub(crate) fn of<F: Family>(cx: &mut Context<F::Address>) -> Result<(), Outcome>
         return Ok(());
     }
     Err(Outcome::Unrelated)
+}
+
+/// Whether a server of a listener with `dnat` has this address.
+#[inline(always)]
+fn is_dnat_server<F: Family>(address: &F::Address) -> bool {
+    // SAFETY: as in `of`.
+    let entry = unsafe { F::addresses().get(address) };
+    entry.is_some_and(|entry| entry.flags & flags::DNAT_SERVER != 0)
 }

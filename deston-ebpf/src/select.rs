@@ -12,6 +12,7 @@ use deston_common::table::{Index, Table};
 
 use crate::context::Context;
 use crate::family::Family;
+use crate::repeat::{ONWARD, STOP, repeat};
 use crate::{atomic, globals, maps};
 
 /// Chooses a server that is not `but`; the client's own, if it has one.
@@ -53,11 +54,7 @@ fn found(said: u32) -> Result<ServerId, Outcome> {
 }
 
 #[inline(never)]
-fn from_table<F: Family>(
-    cx: &Context<F::Address>,
-    listener: &ListenerEntry,
-    but: ServerId,
-) -> u32 {
+fn from_table<F: Family>(cx: &Context<F::Address>, listener: &ListenerEntry, but: ServerId) -> u32 {
     let Some(table) = maps::table(listener.pool) else { return NONE };
     let Some(start) = enter(table, listener.pool, cx) else { return NONE };
     choose(table, start, u32::from(but.0))
@@ -71,31 +68,47 @@ const NONE: u32 = 1 << 16;
 const FULL: u32 = 2 << 16;
 
 /// The server of the table that the algorithm gives, or the next that can take a flow.
-///
-/// A subprogram of its own: inlined, the verifier would walk the rest of the pipeline once for
-/// every step of the search.
 #[inline(never)]
-fn choose(table: &Table, start: u64, but: u32) -> u32 {
+fn choose(table: &'static Table, start: u64, but: u32) -> u32 {
     if table.index == Index::Least as u32 {
         let least = select::least(table, start, |id| load(u32::from(id.0), but));
         if let Some(id) = least {
             return u32::from(id.0);
         }
     }
-    let mut none = NONE;
-    let chosen = select::choose(table, start, |id| {
-        if u32::from(id.0) == but {
-            return false;
+    let Some(first) = select::first_slot(table, start) else { return NONE };
+    let mut walk = Walk { table, first, but, said: NONE };
+    repeat(select::steps(table), walk_on, &mut walk);
+    walk.said
+}
+
+/// A walk through a table.
+struct Walk {
+    table: &'static Table,
+    first: u32,
+    but: u32,
+    /// The server that was found, or why there is none.
+    said: u32,
+}
+
+extern "C" fn walk_on(step: u32, walk: *mut Walk) -> i64 {
+    // SAFETY: `repeat` hands on what `choose` gave it.
+    let walk = unsafe { &mut *walk };
+    let Some(id) = select::candidate(walk.table, walk.first, step) else { return STOP };
+    let id = u32::from(id.0);
+    if id == walk.but {
+        return ONWARD;
+    }
+    match eligible(id) {
+        TAKEN => {
+            walk.said = id;
+            STOP
         }
-        let said = eligible(u32::from(id.0));
-        if said == FULL {
-            none = FULL;
+        FULL => {
+            walk.said = FULL;
+            ONWARD
         }
-        said == TAKEN
-    });
-    match chosen {
-        Some(id) => u32::from(id.0),
-        None => none,
+        _ => ONWARD,
     }
 }
 
@@ -150,15 +163,14 @@ fn enter<A: Address>(table: &Table, pool: u32, cx: &Context<A>) -> Option<u64> {
 #[inline(always)]
 pub(crate) fn has_another(pool: u32, but: ServerId) -> bool {
     let Some(table) = maps::table(pool) else { return false };
-    another(table, u32::from(but.0)) != 0
+    another(table, u32::from(but.0))
 }
 
 #[inline(never)]
-fn another(table: &Table, but: u32) -> u32 {
-    let found = select::choose_any(table, 0, |id| {
-        u32::from(id.0) != but && eligible(u32::from(id.0)) == TAKEN
-    });
-    u32::from(found.is_some())
+fn another(table: &'static Table, but: u32) -> bool {
+    let mut walk = Walk { table, first: 0, but, said: NONE };
+    repeat(select::steps(table), walk_on, &mut walk);
+    walk.said < NONE
 }
 
 /// How packets reach a server.

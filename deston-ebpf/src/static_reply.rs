@@ -26,7 +26,7 @@ pub(crate) fn run<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>)
     if (entry.tc != 0) != P::TC {
         return Verdict::of(Outcome::OtherHook);
     }
-    if let Some(said) = transmit::too_old::<F, P>(packet, cx) {
+    if let Some(said) = transmit::too_old::<F>(cx) {
         return said;
     }
     cx.to = FlowKey::new(

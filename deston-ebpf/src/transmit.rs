@@ -5,13 +5,14 @@ use deston_common::hop::{Hop, Vlan};
 use deston_common::listener::Forwarding;
 use deston_common::net::{Address, Mac, TCP, UDP};
 use deston_common::outcome::Outcome;
+use deston_common::server::ServerEntry;
 
 use crate::context::{Context, part};
 use crate::family::Family;
 use crate::header::{Ethernet, IPV4, IPV6, TCP_CHECKSUM, Tagged, UDP_CHECKSUM};
 use crate::packet::{Mend, Packet};
 use crate::verdict::Verdict;
-use crate::{complain, fragment, select, tunnel};
+use crate::{complain, fragment, maps, select, tunnel};
 
 /// Sends a client's packet to `cx.server`.
 #[inline(always)]
@@ -21,7 +22,7 @@ pub(crate) fn to_server<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Add
     if hop.ifindex == 0 {
         return Verdict::of(Outcome::NoNextHop);
     }
-    if let Some(said) = too_old::<F, P>(packet, cx) {
+    if let Some(said) = too_old::<F>(cx) {
         return said;
     }
     match Forwarding::from_number(cx.forwarding) {
@@ -39,6 +40,24 @@ pub(crate) fn to_server<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Add
     }
 }
 
+/// Sends a client's packet that fits, is young enough and is no fragment.
+#[inline(always)]
+pub(crate) fn plainly<F: Family, P: Packet>(
+    packet: P,
+    cx: &mut Context<F::Address>,
+    server: &ServerEntry,
+) -> Verdict {
+    match Forwarding::from_number(cx.forwarding) {
+        Forwarding::Nat | Forwarding::Dnat => {
+            translate_and_send::<F, P>(packet, cx, &server.hop, Outcome::Forwarded)
+        }
+        Forwarding::DsrL2 => {
+            send(packet, F::V6, cx.vlan_count, &cx.vlans, &server.hop, Outcome::Forwarded)
+        }
+        Forwarding::DsrIpip => tunnel::wrap::<F, P>(packet, cx, server, Outcome::Forwarded),
+    }
+}
+
 /// Sends a server's packet the way that the client's came.
 #[inline(always)]
 pub(crate) fn to_client<F: Family, P: Packet>(
@@ -50,7 +69,7 @@ pub(crate) fn to_client<F: Family, P: Packet>(
 }
 
 /// Gives the packet its new tuple and sends it; `done` is the outcome if that works.
-#[inline(always)]
+#[inline(never)]
 fn carry<F: Family, P: Packet>(
     packet: P,
     cx: &mut Context<F::Address>,
@@ -63,6 +82,17 @@ fn carry<F: Family, P: Packet>(
     if cx.part == part::FIRST {
         fragment::remember::<F>(cx);
     }
+    translate_and_send::<F, P>(packet, cx, hop, done)
+}
+
+/// See `carry`, of which this is the end.
+#[inline(always)]
+pub(crate) fn translate_and_send<F: Family, P: Packet>(
+    packet: P,
+    cx: &Context<F::Address>,
+    hop: &Hop,
+    done: Outcome,
+) -> Verdict {
     if translate::<F, P>(packet, cx).is_none() {
         return Verdict::of(Outcome::Malformed);
     }
@@ -71,14 +101,11 @@ fn carry<F: Family, P: Packet>(
 
 /// A packet whose time to live ran out is answered; one that stays on its link does not age.
 #[inline(always)]
-pub(crate) fn too_old<F: Family, P: Packet>(
-    packet: P,
-    cx: &mut Context<F::Address>,
-) -> Option<Verdict> {
+pub(crate) fn too_old<F: Family>(cx: &mut Context<F::Address>) -> Option<Verdict> {
     if cx.ttl > 1 || cx.forwarding == Forwarding::DsrL2 as u8 {
         return None;
     }
-    Some(complain::time_exceeded::<F, P>(packet, cx))
+    Some(complain::time_exceeded::<F>(cx))
 }
 
 /// A packet that does not fit the link, with `more` bytes before it, is answered.
@@ -89,15 +116,27 @@ pub(crate) fn too_big<F: Family, P: Packet>(
     hop: &Hop,
     more: u32,
 ) -> Option<Verdict> {
+    if fits(packet, cx, hop, more) {
+        return None;
+    }
+    Some(complain::too_big::<F>(cx, u32::from(hop.mtu).saturating_sub(more)))
+}
+
+/// Whether the packet, with `more` bytes before it, fits the link; of one that will be cut, each
+/// part.
+#[inline(always)]
+pub(crate) fn fits<A: Address, P: Packet>(
+    packet: P,
+    cx: &Context<A>,
+    hop: &Hop,
+    more: u32,
+) -> bool {
     let mtu = u32::from(hop.mtu);
     if mtu == 0 || cx.ip_len + more <= mtu {
-        return None;
+        return true;
     }
     let segment = packet.segment();
-    if segment != 0 && cx.ip_len - cx.payload + segment + more <= mtu {
-        return None;
-    }
-    Some(complain::too_big::<F, P>(packet, cx, mtu - more))
+    segment != 0 && cx.ip_len - cx.payload + segment + more <= mtu
 }
 
 /// Writes addresses, ports, time to live and checksums.
@@ -135,10 +174,17 @@ pub(crate) fn way_back<A: Address, P: Packet>(packet: P, cx: &Context<A>) -> Hop
         ifindex: packet.ifindex(),
         source_mac: ours,
         next_hop_mac: theirs,
-        mtu: 0,
+        mtu: mtu(packet.ifindex()),
         vlan_count: cx.vlan_count,
         vlans: cx.vlans,
     }
+}
+
+/// Largest IP packet that an interface sends; 0: not known.
+#[inline(always)]
+fn mtu(ifindex: u32) -> u16 {
+    // SAFETY: one word, copied at once.
+    unsafe { maps::MTUS.get(ifindex) }.map_or(0, |mtu| *mtu as u16)
 }
 
 /// The frame's destination and source.

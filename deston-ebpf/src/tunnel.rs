@@ -16,6 +16,9 @@ use crate::reset::TTL;
 use crate::verdict::Verdict;
 use crate::{fragment, transmit};
 
+/// Bytes of the longest outer header.
+pub(crate) const MOST: u32 = 40;
+
 /// Sends a client's packet to `server`.
 #[inline(never)]
 pub(crate) fn run<F: Family, P: Packet>(

@@ -21,6 +21,9 @@ impl Verdict {
     /// The flow is known: the packet is to be carried.
     pub(crate) const CARRY: Self = Self(1 << 17);
 
+    /// The packet is to be answered, as the context says.
+    pub(crate) const ANSWER: Self = Self(1 << 18);
+
     /// An outcome of a packet that stays here.
     #[inline(always)]
     pub(crate) const fn of(outcome: Outcome) -> Self {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Args, Command, check, log, run};
+use cli::{Args, Command, check, detach, log, run};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     let code = match args.command.unwrap_or(Command::Run) {
         Command::Run => run::run(&args.config, args.log_format),
         Command::Check { needs } => check::check(&args.config, needs),
+        Command::Detach { instance, force } => detach::detach(&args.config, instance, force),
     };
     ExitCode::from(code)
 }

@@ -134,6 +134,28 @@ fn configuration(listen: SocketAddr, server: SocketAddr) -> String {
 }
 
 #[test]
+fn check_tells_what_a_forwarding_lacks_after_saying_that_the_file_is_valid() {
+    let listener = |forwarding: &str| {
+        format!(
+            "[load_balancer]\naddress = \"192.0.2.1\"\nport = 80\nforwarding = \"{forwarding}\"\n\
+             [[server]]\naddress = \"198.51.100.1\"\nport = 80"
+        )
+    };
+    for (forwarding, note) in [
+        ("dnat", "note: listener default: with `dnat` servers see the client's address"),
+        ("dsr-l2", "note: listener default: with `dsr-l2` no replies are seen"),
+        ("dsr-ipip", "note: listener default: with `dsr-ipip` no replies are seen"),
+    ] {
+        let output = check(&listener(forwarding), forwarding, &[]);
+        let said = text(&output.stdout);
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(output.status.code(), Some(0));
+        assert!(lines[0].ends_with("valid: 1 listener, 1 pool, 1 server"), "{said}");
+        assert!(lines[1].starts_with(note), "{said}");
+    }
+}
+
+#[test]
 fn check_says_what_is_in_a_valid_file() {
     let output = check("[[server]]", "valid", &[]);
     assert_eq!(output.status.code(), Some(0));
@@ -152,7 +174,7 @@ fn check_says_whether_root_is_needed() {
 
 #[test]
 fn an_invalid_file_is_exit_code_2_and_every_error_is_shown() {
-    let output = check("[load_balancer]\nadress = 1\nport = 0\n[[server]]", "invalid", &[]);
+    let output = check("[load_balancer]\nadress = 1\nport = 70000\n[[server]]", "invalid", &[]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(text(&output.stdout), "");
     let errors = text(&output.stderr);
@@ -259,6 +281,23 @@ fn the_first_signal_lets_connections_finish_and_the_second_does_not() {
     deston.signal(Signal::SIGINT);
     deston.wait_for("stopped at once");
     assert_eq!(deston.exit_code(), Some(130));
+}
+
+#[test]
+fn detach_finds_nothing_of_an_instance_that_never_was() {
+    let no_file = ["--config", "/nonexistent.toml"];
+    for arguments in [&["--instance", "never-was"][..], &["--instance", ".."], &no_file] {
+        let output = deston().arg("detach").args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("nothing is there"), "{}", text(&output.stdout));
+    }
+    let file = File::new("detach", "[kernel]\ninstance = \"never-was\"\n[[server]]");
+    let output = deston().args(["detach", "--config"]).arg(&file.0).output().unwrap();
+    assert!(text(&output.stdout).contains("`never-was`"), "{}", text(&output.stdout));
+    file.write("[kernel]\ninstance = 1");
+    let output = deston().args(["detach", "--config"]).arg(&file.0).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--instance"), "{}", text(&output.stderr));
 }
 
 #[test]

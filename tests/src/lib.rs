@@ -1,6 +1,7 @@
 //! Test harness: what the specifications in `tests/` are written with.
 
 pub mod echo_process;
+pub mod effort;
 pub mod http;
 pub mod kernel;
 pub mod lab;

@@ -100,7 +100,7 @@ pub fn live_pool_with(
             Arc::new(server)
         })
         .collect();
-    Arc::new(live::Pool::new("test".to_owned(), View { table, servers, timeouts }))
+    Arc::new(live::Pool::new("test".to_owned(), View { table, servers, timeouts, sticky: None }))
 }
 
 /// A layer 4 listener.

@@ -154,6 +154,7 @@ async fn a_refusing_server_does_not_end_the_listener() {
         table: view.table.clone(),
         servers,
         timeouts: view.timeouts,
+        sticky: None,
     });
     assert_eq!(ask(&client(proxied.address).await, "?").await, "up?");
 }

@@ -42,8 +42,8 @@ enum Xtask {
     Test(test::Arguments),
     /// Builds Deston and runs it, or shows it at work
     Run(run::Arguments),
-    /// Runs specs of the kernel programs on Linux 6.1, in a virtual machine
-    Vm,
+    /// Runs specs of the kernel programs on Linux 6.1 and 6.12, in virtual machines
+    Vm(vm::Arguments),
     /// Measures Deston beside the peers that are installed
     Bench(bench::Arguments),
     #[command(hide = true)]
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Xtask::Lint => lint::run(),
         Xtask::Test(arguments) => test::run(arguments),
         Xtask::Run(arguments) => run::run(arguments),
-        Xtask::Vm => vm::run(),
+        Xtask::Vm(arguments) => vm::run(&arguments),
         Xtask::Bench(arguments) => bench::run(&arguments),
         Xtask::DemoKernel(arguments) => demo::run_kernel(&arguments),
         Xtask::DemoServer(arguments) => demo::server::run(&arguments),

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result, anyhow, bail};
@@ -61,6 +61,11 @@ impl Running {
             bail!("`{}` ended with {status}", self.line);
         }
         Ok(())
+    }
+
+    /// How the program ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 
     /// Waits until the program accepts connections on an address of this namespace.

@@ -72,12 +72,28 @@ pub(crate) fn build_deston(profile: Profile) -> Result<PathBuf> {
     build(&arguments, "deston")
 }
 
-/// Builds a file of specifications and returns the path of its test program.
-pub(crate) fn build_spec(name: &str) -> Result<PathBuf> {
-    build(&["test", "--locked", "--no-run", "--package", "deston-tests", "--test", name], name)
+/// Builds files of specifications and returns each name with the path of its test program.
+pub(crate) fn build_specs(names: &[String]) -> Result<Vec<(String, PathBuf)>> {
+    // The packages that running the tests selects, so that both build the same.
+    let mut arguments = vec!["test", "--workspace", "--exclude", "deston-ebpf", "--locked"];
+    arguments.push("--no-run");
+    arguments.extend(names.iter().flat_map(|name| ["--test", name]));
+    let messages = messages(&arguments)?;
+    let found = |name: &String| {
+        let path = executable(&messages, name)
+            .with_context(|| format!("cargo built no test program `{name}`"))?;
+        Ok((name.clone(), path))
+    };
+    names.iter().map(found).collect()
 }
 
 fn build(arguments: &[&str], name: &str) -> Result<PathBuf> {
+    executable(&messages(arguments)?, name)
+        .with_context(|| format!("cargo built no program `{name}`"))
+}
+
+/// Runs cargo and returns its JSON messages.
+fn messages(arguments: &[&str]) -> Result<String> {
     let mut build = command::cargo();
     build.current_dir(root()).args(arguments).arg("--message-format=json-render-diagnostics");
     let line = command::line(&build);
@@ -89,8 +105,7 @@ fn build(arguments: &[&str], name: &str) -> Result<PathBuf> {
     if !output.status.success() {
         bail!("`{line}` ended with {}", output.status);
     }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    executable(&messages, name).with_context(|| format!("`{line}` named no executable"))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The path of a binary in cargo's JSON messages.

@@ -10,6 +10,7 @@ use aya_ebpf::helpers::{
     bpf_fib_lookup, bpf_l4_csum_replace, bpf_redirect, bpf_skb_adjust_room, bpf_skb_change_tail,
     bpf_skb_pull_data, bpf_skb_vlan_pop, bpf_skb_vlan_push,
 };
+use aya_ebpf::programs::TcContext;
 use deston_common::globals;
 use deston_common::hop::Vlan;
 use deston_common::net::Be16;
@@ -17,6 +18,7 @@ use deston_common::net::Be16;
 use super::{MAX_OFFSET, Mend, Packet};
 use crate::fib::Lookup;
 use crate::globals as settings;
+use crate::stages;
 
 /// Of `bpf_skb_adjust_room`: room after the Ethernet header.
 const BPF_ADJ_ROOM_MAC: u32 = 1;
@@ -40,8 +42,15 @@ impl Packet for Tc {
 
     #[inline(always)]
     fn bounds(self) -> (usize, usize) {
+        // Volatile: the compiler would load them in a subprogram's caller and pass them on as
+        // numbers, which are no pointers to the verifier.
         // SAFETY: the kernel hands a valid context to the program.
-        unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) }
+        unsafe {
+            (
+                (&raw const (*self.0).data).read_volatile() as usize,
+                (&raw const (*self.0).data_end).read_volatile() as usize,
+            )
+        }
     }
 
     #[inline(always)]
@@ -66,10 +75,10 @@ impl Packet for Tc {
     }
 
     #[inline(always)]
-    fn pull(self) {
+    fn pull(self, wanted: usize) {
         let (start, end) = self.bounds();
         let len = self.len();
-        let wanted = if len < MAX_OFFSET { len } else { MAX_OFFSET };
+        let wanted = if len < wanted { len } else { wanted };
         if end - start < wanted {
             // SAFETY: a helper on a valid context. If it fails, less can be read, and is.
             unsafe { bpf_skb_pull_data(self.0, wanted as u32) };
@@ -145,5 +154,11 @@ impl Packet for Tc {
         let params = core::ptr::from_mut(lookup).cast();
         // SAFETY: a helper on a valid context and a structure of the kernel's layout.
         unsafe { bpf_fib_lookup(self.0.cast(), params, size_of::<Lookup>() as i32, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn go_on(self, stage: u32) {
+        // SAFETY: the map holds programs of this hook alone.
+        unsafe { stages::STAGES_TC.tail_call(&TcContext::new(self.0), stage) };
     }
 }

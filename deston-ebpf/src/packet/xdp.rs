@@ -2,9 +2,11 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
+use aya_ebpf::programs::XdpContext;
 use deston_common::hop::Vlan;
 
 use crate::fib::Lookup;
+use crate::stages;
 
 use super::{Mend, Packet};
 
@@ -24,8 +26,15 @@ impl Packet for Xdp {
 
     #[inline(always)]
     fn bounds(self) -> (usize, usize) {
+        // Volatile: the compiler would load them in a subprogram's caller and pass them on as
+        // numbers, which are no pointers to the verifier.
         // SAFETY: the kernel hands a valid context to the program.
-        unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) }
+        unsafe {
+            (
+                (&raw const (*self.0).data).read_volatile() as usize,
+                (&raw const (*self.0).data_end).read_volatile() as usize,
+            )
+        }
     }
 
     #[inline(always)]
@@ -46,7 +55,7 @@ impl Packet for Xdp {
     }
 
     #[inline(always)]
-    fn pull(self) {}
+    fn pull(self, _wanted: usize) {}
 
     #[inline(always)]
     fn segment(self) -> u32 {
@@ -78,8 +87,11 @@ impl Packet for Xdp {
 
     #[inline(always)]
     fn truncate(self, len: usize) -> bool {
+        // Opaque: the compiler would take the end off the start plus `len`, a sum with a pointer
+        // that the verifier refuses.
+        let now = core::hint::black_box(self.len());
         // SAFETY: a helper on a valid context.
-        unsafe { bpf_xdp_adjust_tail(self.0, len as i32 - self.len() as i32) == 0 }
+        unsafe { bpf_xdp_adjust_tail(self.0, len as i32 - now as i32) == 0 }
     }
 
     #[inline(always)]
@@ -98,5 +110,11 @@ impl Packet for Xdp {
         let params = core::ptr::from_mut(lookup).cast();
         // SAFETY: a helper on a valid context and a structure of the kernel's layout.
         unsafe { bpf_fib_lookup(self.0.cast(), params, size_of::<Lookup>() as i32, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn go_on(self, stage: u32) {
+        // SAFETY: the map holds programs of this hook alone.
+        unsafe { stages::STAGES_XDP.tail_call(&XdpContext::new(self.0), stage) };
     }
 }

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use deston::config;
-use deston::model::{DatapathChoice, Listener, Model};
+use deston::control::host_ports;
+use deston::model::{self, DatapathChoice, Listener, Model};
 
 use super::{INVALID, OK, complain_of, say};
 
@@ -11,7 +12,12 @@ use super::{INVALID, OK, complain_of, say};
 pub(crate) fn check(path: &Path, needs: bool) -> u8 {
     match config::load(path) {
         Ok(model) if needs => say(privileges(&model)),
-        Ok(model) => say(&format!("{}: valid: {}", path.display(), summary(&model))),
+        Ok(model) => {
+            say(&format!("{}: valid: {}", path.display(), summary(&model)));
+            for note in model::notes(&model, host_ports().as_ref()) {
+                say(&format!("note: {note}"));
+            }
+        }
         Err(report) => {
             complain_of(&report);
             return INVALID;
@@ -20,7 +26,7 @@ pub(crate) fn check(path: &Path, needs: bool) -> u8 {
     OK
 }
 
-/// `root` if an explicit datapath cannot be had without; `auto` makes do.
+/// `root` if a listener cannot be had without; `auto` makes do wherever userspace can serve.
 fn privileges(model: &Model) -> &'static str {
     let kernel = |listener: &Listener| match listener.datapath() {
         DatapathChoice::Xdp | DatapathChoice::Tc => true,
@@ -54,10 +60,13 @@ mod tests {
     }
 
     #[test]
-    fn only_an_explicit_xdp_needs_root() {
+    fn what_only_the_kernel_can_do_needs_root() {
         assert_eq!(privileges(&model("[load_balancer]\ndatapath = \"xdp\"\n[[server]]")), "root");
         assert_eq!(privileges(&model("[load_balancer]\ndatapath = \"auto\"\n[[server]]")), "user");
         assert_eq!(privileges(&model("[load_balancer]\nlayer = \"L7\"\n[[server]]")), "user");
+        assert_eq!(privileges(&model("[load_balancer]\ndatapath = \"tc\"\n[[server]]")), "root");
+        let dnat = "[load_balancer]\nforwarding = \"dnat\"\n[[server]]";
+        assert_eq!(privileges(&model(dnat)), "root");
     }
 
     #[test]

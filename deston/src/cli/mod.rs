@@ -1,6 +1,7 @@
 //! The command line: one file for each command.
 
 pub(crate) mod check;
+pub(crate) mod detach;
 pub(crate) mod log;
 pub(crate) mod run;
 
@@ -52,9 +53,18 @@ pub(crate) enum Command {
     Run,
     /// Validate the configuration without starting anything
     Check {
-        /// Print what running it needs: `root` if a listener has datapath xdp, else `user`
+        /// Print what running it needs: `root` if a listener needs the kernel datapath, else `user`
         #[arg(long)]
         needs: bool,
+    },
+    /// Take everything of an instance out of the kernel: what is attached, and all flows
+    Detach {
+        /// Which [default: that of the configuration file, or `default` if there is no file]
+        #[arg(long, value_name = "NAME")]
+        instance: Option<String>,
+        /// Also while a process holds it
+        #[arg(long)]
+        force: bool,
     },
 }
 

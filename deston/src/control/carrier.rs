@@ -52,6 +52,17 @@ pub enum NoCarrier {
         /// Why not.
         source: Box<DatapathError>,
     },
+    /// Guards of layer 7 listeners run in userspace alone.
+    #[error(
+        "listener {listener}: a guard in the kernel, `datapath = \"{asked}\"` of layer 7, is not \
+         available in this version; write \"auto\" or \"userspace\" to have it in userspace"
+    )]
+    GuardNotYet {
+        /// The listener.
+        listener: String,
+        /// Its datapath.
+        asked: DatapathChoice,
+    },
 }
 
 /// Decides what carries a listener, and logs why it is not the faster one.
@@ -60,12 +71,13 @@ pub(super) fn choose(
     pool: &Pool,
     kernel: &mut impl KernelDatapath,
 ) -> Result<Carrier, NoCarrier> {
-    let choice = match &listener.layer {
-        Layer::L4(l4) => l4.datapath,
-        Layer::L7(_) => return Ok(Carrier::Userspace),
-    };
-    match choice {
+    let is_l7 = matches!(listener.layer, Layer::L7(_));
+    match listener.datapath() {
         DatapathChoice::Userspace => Ok(Carrier::Userspace),
+        asked @ (DatapathChoice::Xdp | DatapathChoice::Tc) if is_l7 => {
+            Err(NoCarrier::GuardNotYet { listener: listener.name.clone(), asked })
+        }
+        DatapathChoice::Auto if is_l7 => Ok(Carrier::Userspace),
         DatapathChoice::Auto => match kernel.carry(listener, &pool.servers, Asked::Auto) {
             Ok(()) => {
                 tracing::info!(listener = listener.name, datapath = "xdp", "datapath chosen");

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 
-use crate::model::{Listener, Protocol};
+use crate::model::{Listener, Ports, Protocol};
 use crate::proxy::BindError;
 
 /// An address of a listener in the kernel, until it is dropped.
@@ -29,8 +29,13 @@ pub enum Beside {
 }
 
 /// Takes the address of `listener`. `None` if this host does not have the address, which is right
-/// where packets are routed to it: then nobody else can have it either.
+/// where packets are routed to it: then nobody else can have it either. `None` too if the listener
+/// has every port, of which there is none that would stand for all.
 pub(super) fn hold(listener: &Listener, beside: Beside) -> Result<Option<Held>, BindError> {
+    match listener.ports() {
+        Ports::Any => return Ok(None),
+        Ports::One(_) => {}
+    }
     let (name, address, protocol) = (listener.name.clone(), listener.address, listener.protocol());
     // With SO_REUSEADDR others could share the port, so it is the second choice: connections in
     // TIME_WAIT are no reason to refuse. For UDP it means sharing at once.

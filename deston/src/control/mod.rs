@@ -8,6 +8,8 @@ mod carrier;
 mod health;
 mod hold;
 mod kernel;
+mod outliers;
+mod ports;
 mod reconciler;
 mod servers;
 mod summary;
@@ -20,11 +22,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
 
 pub use carrier::{Carrier, NoCarrier};
-pub use health::{Probe, Probes, TcpProbe, Transition};
+pub use health::{NetworkProbe, Probe, Probes, Target, Transition};
 pub use hold::{Beside, Held};
 pub use kernel::{KernelDatapath, NotTaken};
+pub use ports::host_ports;
 pub use reconciler::{Failure, Reconciler, Refused};
 pub use servers::{Condition, NoIdentifier, ServerKey};
 pub use summary::{Counts, Summary};
@@ -32,8 +36,11 @@ pub use userspace::UserspaceDatapath;
 
 use crate::config::{self, Report};
 use crate::datapath::{self, Datapath, DatapathError};
-use crate::model::Model;
+use crate::model::{self, Model};
 use crate::proxy::Proxy;
+
+/// How often it is looked at whether servers fail: none is ejected much later than it deserves.
+const JUDGE: Duration = Duration::from_secs(1);
 
 /// What an operator asks of a running Deston.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +75,7 @@ pub enum StartError {
 pub struct Control {
     path: PathBuf,
     reconciler: Reconciler<Proxy, Datapath>,
-    probes: Probes<TcpProbe>,
+    probes: Probes<NetworkProbe>,
     /// Reads the file in a thread of its own, since looking names up may take long; at most one.
     loading: JoinSet<Result<Model, Report>>,
     /// Whether the file may have changed since `loading` began.
@@ -81,8 +88,9 @@ impl Control {
         let proxy = Proxy::start(model.runtime.workers)?;
         let datapath = Datapath::new(model.kernel.clone());
         let reconciler = Reconciler::start(model, proxy, datapath)?;
-        let mut probes = Probes::new(TcpProbe);
+        let mut probes = Probes::new(NetworkProbe);
         probes.follow(reconciler.probed());
+        warn(&reconciler);
         let (path, loading) = (path.to_owned(), JoinSet::new());
         Ok(Self { path, reconciler, probes, loading, stale: false })
     }
@@ -90,6 +98,8 @@ impl Control {
     /// Serves until it is told to stop, and then until connections have finished.
     pub async fn run(mut self, mut signals: mpsc::Receiver<Signal>) -> Ending {
         tracing::info!(workers = self.reconciler.model().runtime.workers, "ready");
+        let mut judging = interval(JUDGE);
+        judging.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 signal = signals.recv() => match signal {
@@ -101,6 +111,7 @@ impl Control {
                     Err(error) => tracing::error!(%error, "reading the configuration failed"),
                 },
                 transition = self.probes.next() => self.note(&transition),
+                now = judging.tick() => self.reconciler.judge(now),
             }
         }
         self.stop(signals).await
@@ -138,13 +149,16 @@ impl Control {
             }
         };
         match self.reconciler.reload(model) {
-            Ok(summary) => tracing::info!(
-                listeners = %summary.listeners,
-                pools = %summary.pools,
-                servers = %summary.servers,
-                need_restart = summary.need_restart,
-                "reloaded"
-            ),
+            Ok(summary) => {
+                tracing::info!(
+                    listeners = %summary.listeners,
+                    pools = %summary.pools,
+                    servers = %summary.servers,
+                    need_restart = summary.need_restart,
+                    "reloaded"
+                );
+                warn(&self.reconciler);
+            }
             Err(refused) => {
                 for failure in &refused.failures {
                     tracing::error!("{failure}");
@@ -202,6 +216,17 @@ impl Control {
                 Ending::Forced
             }
         }
+    }
+}
+
+/// Warns of what is valid and yet not as it should be.
+fn warn(reconciler: &Reconciler<Proxy, Datapath>) {
+    let notes = model::notes(reconciler.model(), host_ports().as_ref());
+    let concerns = |note: &model::Note| {
+        note.of_kernel_listener().is_none_or(|name| reconciler.is_in_kernel(name))
+    };
+    for note in notes.iter().filter(|note| note.is_warning() && concerns(note)) {
+        tracing::warn!("{note}");
     }
 }
 

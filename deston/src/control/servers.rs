@@ -12,6 +12,8 @@ use deston_common::limits::MAX_SERVERS;
 use deston_common::server::{ServerId, ServerState};
 
 use super::kernel::KernelDatapath;
+use super::outliers::Ejection;
+use crate::model::OnDown;
 use crate::{live, model};
 
 /// What makes a server the same one across reloads.
@@ -46,6 +48,7 @@ pub(super) struct Known {
     presence: Presence,
     /// `drain` of the configuration.
     drain: bool,
+    pub(super) ejection: Ejection,
 }
 
 /// Whether the configuration has a server.
@@ -72,9 +75,17 @@ impl Known {
         match (self.presence, self.condition) {
             (Presence::Removed, _) => ServerState::Draining,
             (Presence::Configured, Condition::Down) => ServerState::Down,
-            (Presence::Configured, Condition::Up) if self.drain => ServerState::Draining,
+            (Presence::Configured, Condition::Up) if self.drain || self.ejection.is_on() => {
+                ServerState::Draining
+            }
             (Presence::Configured, Condition::Up) => ServerState::Active,
         }
+    }
+
+    /// Takes note of what probes say.
+    pub(super) fn set_condition(&mut self, condition: Condition) {
+        self.condition = condition;
+        self.live.fate().set_down(condition == Condition::Down);
     }
 
     /// Whether a table may name it.
@@ -116,6 +127,7 @@ impl Servers {
         &mut self,
         key: ServerKey,
         server: &model::Server,
+        on_down: OnDown,
     ) -> Result<&Known, NoIdentifier> {
         let limit = server.max_connections.get();
         let known = match self.known.remove(&key) {
@@ -136,10 +148,13 @@ impl Servers {
                     condition: Condition::Up,
                     presence: Presence::Configured,
                     drain: server.drain,
+                    ejection: Ejection::default(),
                 }
             }
         };
         known.live.set_weight(server.weight);
+        known.live.fate().set_on_down(on_down);
+        known.live.fate().set_down(known.condition == Condition::Down);
         Ok(self.known.entry(key).or_insert(known))
     }
 

@@ -18,5 +18,8 @@ pub use handle::Datapath;
 pub use host::HostError;
 #[cfg(feature = "testing")]
 pub use kernel::{Action, Ran};
-pub use kernel::{AttachError, Attached, Event, Hook, Kernel, KernelError, Sizes, Swept};
+pub use kernel::{
+    AttachError, Attached, Event, Events, Hook, Kernel, KernelError, PinError, Removed, Sizes,
+    Swept, instances, remove_instance,
+};
 pub use plan::{Asked, Reason};

@@ -122,7 +122,8 @@ mod tests {
         let text = format!("[load_balancer]\n{guard}\n[[server]]\naddress = \"192.0.2.9\"");
         let model = config::parse("config.toml", &text).unwrap();
         let table = Box::new(deston_common::table::Table::EMPTY);
-        let view = View { table, servers: Vec::new(), timeouts: model.pools[0].timeouts };
+        let timeouts = model.pools[0].timeouts;
+        let view = View { table, servers: Vec::new(), timeouts, sticky: None };
         let pool = Arc::new(Pool::new("p".to_owned(), view));
         Listener::new(Serving { listener: Arc::clone(&model.listeners[0]), pool })
     }

@@ -13,7 +13,8 @@ use deston_common::table::{Index, Table};
 use deston_common::{hash, select};
 
 use super::Server;
-use crate::model::{PoolTimeouts, Protocol};
+use super::bindings::Bindings;
+use crate::model::{PoolTimeouts, Protocol, Sticky};
 
 /// A pool in use.
 pub struct Pool {
@@ -22,6 +23,7 @@ pub struct Pool {
     cursor: AtomicU64,
     /// Makes random numbers of the cursor's.
     random: RandomState,
+    bindings: Bindings,
     view: ArcSwap<View>,
 }
 
@@ -33,6 +35,8 @@ pub struct View {
     pub servers: Vec<Arc<Server>>,
     /// Server side deadlines.
     pub timeouts: PoolTimeouts,
+    /// Whether clients keep their server.
+    pub sticky: Option<Sticky>,
 }
 
 /// The tuple of packets from `client` to `listener`, as hashes are taken of it.
@@ -54,8 +58,13 @@ pub fn flow_key(client: SocketAddr, listener: SocketAddr, protocol: Protocol) ->
 impl Pool {
     /// A pool with its first view.
     pub fn new(name: String, view: View) -> Self {
-        let (cursor, random) = (AtomicU64::new(0), RandomState::new());
-        Self { name, cursor, random, view: ArcSwap::from_pointee(view) }
+        Self {
+            name,
+            cursor: AtomicU64::new(0),
+            random: RandomState::new(),
+            bindings: Bindings::new(),
+            view: ArcSwap::from_pointee(view),
+        }
     }
 
     /// The pool's name.
@@ -71,6 +80,19 @@ impl Pool {
     /// Replaces the view; choices under way finish on the old one.
     pub fn publish(&self, view: View) {
         self.view.store(Arc::new(view));
+    }
+
+    /// The server that a client is to keep, if it may be chosen.
+    pub fn kept(&self, view: &View, client: IpAddr) -> Option<Arc<Server>> {
+        let server = self.bindings.of(client, view.sticky.as_ref()?)?;
+        view.server(server).cloned()
+    }
+
+    /// Takes note that a client has been given a server.
+    pub fn remember(&self, view: &View, client: IpAddr, server: &Server) {
+        if view.sticky.is_some() {
+            self.bindings.remember(client, server);
+        }
     }
 
     /// Where a new flow or request enters the table: once for each flow or request, since a cursor
@@ -101,8 +123,7 @@ impl View {
     ) -> Option<Arc<Server>> {
         let mut take = |id| self.server(id).is_some_and(&mut take);
         let id = if self.table.index == Index::Least as u32 {
-            self.choose_least(start, &mut take)
-                .or_else(|| select::choose_any(&self.table, start as u32, take))
+            self.choose_least(start, &mut take).or_else(|| select::choose(&self.table, start, take))
         } else {
             select::choose(&self.table, start, take)
         };
@@ -156,8 +177,8 @@ mod tests {
 
     use super::*;
 
-    /// A pool of three servers with room for two connections each.
-    fn pool(fill: impl FnOnce(&mut Table, &[Member]) -> Result<(), TableError>) -> Pool {
+    /// A view of three servers with room for two connections each.
+    fn view(fill: impl FnOnce(&mut Table, &[Member]) -> Result<(), TableError>) -> View {
         let ids = || (1..=3).map(ServerId);
         let members: Vec<_> =
             ids().map(|id| Member { id, identity: u64::from(id.0), weight: 1 }).collect();
@@ -168,7 +189,11 @@ mod tests {
             ids().map(|id| Arc::new(Server::new(id, "s".to_owned(), address(id), 2))).collect();
         let second = Duration::from_secs(1);
         let timeouts = PoolTimeouts { connect: second, response_head: second, server_idle: second };
-        Pool::new("p".to_owned(), View { table, servers, timeouts })
+        View { table, servers, timeouts, sticky: None }
+    }
+
+    fn pool(fill: impl FnOnce(&mut Table, &[Member]) -> Result<(), TableError>) -> Pool {
+        Pool::new("p".to_owned(), view(fill))
     }
 
     fn hashed(index: Index) -> Pool {
@@ -268,6 +293,39 @@ mod tests {
         assert_eq!(asked.len(), 3);
         let last = view.choose(5, |server| server.id() == ServerId(2));
         assert_eq!(last.unwrap().id(), ServerId(2));
+    }
+
+    /// A pool that is sticky for ten seconds, and a client.
+    fn sticky() -> (Pool, IpAddr) {
+        let sticky = Some(Sticky { ttl: Duration::from_secs(10) });
+        let view = View { sticky, ..view(sequence::fill) };
+        (Pool::new("p".to_owned(), view), IpAddr::from([192, 0, 2, 1]))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_keeps_its_server_until_it_has_been_away_for_long() {
+        let (pool, client) = sticky();
+        let view = pool.view();
+        let kept = || pool.kept(&view, client).map(|server| server.id());
+        assert_eq!(kept(), None);
+        pool.remember(&view, client, &view.servers[1]);
+        for _ in 0..3 {
+            tokio::time::advance(Duration::from_secs(9)).await;
+            assert_eq!(kept(), Some(ServerId(2)));
+            pool.remember(&view, client, &view.servers[1]);
+        }
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(kept(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_does_not_keep_a_server_that_may_not_be_chosen() {
+        let (pool, client) = sticky();
+        let view = pool.view();
+        pool.remember(&view, client, &view.servers[1]);
+        let servers = vec![Arc::clone(&view.servers[0])];
+        pool.publish(View { servers, sticky: view.sticky, ..self::view(sequence::fill) });
+        assert!(pool.kept(&pool.view(), client).is_none());
     }
 
     #[test]

@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use deston_common::server::ServerId;
 use tokio::sync::Notify;
 
+use super::fate::Fate;
+use super::streaks::Streaks;
+
 /// A server in use.
 #[derive(Debug)]
 pub struct Server {
@@ -30,6 +33,10 @@ pub struct Server {
     changed: Notify,
     /// A claim began to wait.
     give_way: Notify,
+    /// What probes say of it, and what its connections do about that.
+    fate: Fate,
+    /// Failures in a row.
+    streaks: Streaks,
 }
 
 /// One of a server's slots, held while an upstream connection is open. Declare it after the
@@ -67,7 +74,19 @@ impl Server {
             opened: AtomicU64::new(0),
             changed: Notify::new(),
             give_way: Notify::new(),
+            fate: Fate::default(),
+            streaks: Streaks::default(),
         }
+    }
+
+    /// Whether it is down, and what its connections do then.
+    pub fn fate(&self) -> &Fate {
+        &self.fate
+    }
+
+    /// Its failures in a row.
+    pub fn streaks(&self) -> &Streaks {
+        &self.streaks
     }
 
     /// What tables call it.

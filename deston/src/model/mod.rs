@@ -7,6 +7,7 @@
 mod diff;
 mod guard;
 mod listener;
+mod notes;
 mod pool;
 
 pub use diff::{AtStart, Change, ServerChange, diff, is_same};
@@ -15,6 +16,7 @@ pub use listener::{
     DatapathChoice, FlowTimeouts, Forwarding, HttpTimeouts, KernelOnly, L4, L7, Layer, Listener,
     MAX_SNAT_IPS, Ports, Protocol, SnatPorts,
 };
+pub use notes::{HostPorts, Note, notes};
 pub use pool::{
     Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, Pool, PoolTimeouts, Server,
     ServerPort, Sticky,

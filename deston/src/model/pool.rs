@@ -67,11 +67,11 @@ pub struct Sticky {
 /// What becomes of the connections of a server that went down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDown {
-    /// They are reset.
+    /// TCP connections are reset; flows of UDP go on with another server.
     Reset,
     /// They go on for as long as they can. Default where only TCP is served.
     Drain,
-    /// The next packet is given to another server, which ends TCP connections and moves UDP flows.
+    /// Flows of UDP go on with another server; TCP connections, which cannot, go on as with `Drain`.
     /// Default for a pool that a UDP listener uses.
     Rehash,
 }

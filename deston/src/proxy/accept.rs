@@ -139,11 +139,11 @@ fn warn(listener: &live::Listener, worker: &Worker, error: &io::Error) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::task::{LocalSet, spawn_local};
 
     use super::*;
-    use crate::model::{Guard, Protocol};
+    use crate::model::{Guard, OnDown, Protocol};
     use crate::proxy::closing::Closing;
     use crate::proxy::testing::{denying, guard, l4_listener};
 
@@ -155,7 +155,8 @@ mod tests {
         let address = socket.local_addr().unwrap();
         let listener = l4_listener(Protocol::Tcp, address, server.local_addr().unwrap());
         guard(&listener, denying());
-        let worker = Rc::new(Worker::new(Closing::new().1, 0));
+        let (_stage, closing) = Closing::new();
+        let worker = Rc::new(Worker::new(closing, 0));
         let (_stop, stopped) = oneshot::channel();
         let accepting = run(socket, Arc::clone(&listener), Rc::clone(&worker), stopped);
         let test = async {
@@ -171,6 +172,68 @@ mod tests {
             assert_eq!(listener.refusals().denied, 1);
         };
         LocalSet::new().run_until(test).await;
+    }
+
+    /// A client whose connection is relayed to a server, both ends, and the server as it is known.
+    async fn relayed(
+        on_down: OnDown,
+        test: impl AsyncFnOnce(TcpStream, TcpStream, Arc<live::Server>),
+    ) {
+        let server = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = l4_listener(Protocol::Tcp, address, server.local_addr().unwrap());
+        let known = Arc::clone(&listener.serving().pool.view().servers[0]);
+        known.fate().set_on_down(on_down);
+        let (_stage, closing) = Closing::new();
+        let worker = Rc::new(Worker::new(closing, 0));
+        let (_stop, stopped) = oneshot::channel();
+        let accepting = run(socket, listener, worker, stopped);
+        let test = async {
+            spawn_local(accepting);
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(b"?").await.unwrap();
+            let (mut served, _) = server.accept().await.unwrap();
+            served.read_exact(&mut [0]).await.unwrap();
+            test(client, served, known).await;
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn connections_to_a_server_that_goes_down_are_reset_where_the_pool_says_so() {
+        relayed(OnDown::Reset, async |mut client, mut served, known| {
+            known.fate().set_down(true);
+            for side in [&mut client, &mut served] {
+                let error = side.read(&mut [0]).await.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn connections_to_a_server_that_goes_down_go_on_where_the_pool_drains() {
+        for on_down in [OnDown::Drain, OnDown::Rehash] {
+            relayed(on_down, async |mut client, mut served, known| {
+                known.fate().set_down(true);
+                served.write_all(b"!").await.unwrap();
+                client.read_exact(&mut [0]).await.unwrap();
+            })
+            .await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_resets_before_it_answers_has_failed() {
+        relayed(OnDown::Drain, async |mut client, served, known| {
+            close::reset(&served);
+            drop(served);
+            client.read(&mut [0]).await.unwrap_err();
+            assert_eq!(known.streaks().longest(), 1);
+        })
+        .await;
     }
 
     #[tokio::test]

@@ -2,6 +2,8 @@
 
 use tokio::sync::watch;
 
+use crate::live::Server;
+
 /// How far a worker's end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
@@ -37,6 +39,15 @@ impl Closing {
     /// Waits until the worker aborts. Cancel-safe.
     pub(crate) async fn aborting(&mut self) {
         self.reach(Stage::Aborting).await;
+    }
+
+    /// Waits until a connection to `server` is to be reset: the worker aborts, or the server is down
+    /// and its pool says so. Cancel-safe.
+    pub(crate) async fn cutting(&mut self, server: &Server) {
+        tokio::select! {
+            () = self.aborting() => {}
+            () = server.fate().resets() => {}
+        }
     }
 
     async fn reach(&mut self, stage: Stage) {

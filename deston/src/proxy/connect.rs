@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,8 +65,12 @@ pub(crate) enum Refused {
 pub(crate) struct Search<'a> {
     pool: &'a Pool,
     view: Arc<View>,
-    /// Where it entered the table.
-    start: u64,
+    key: FlowKey<Ipv6Be>,
+    client: IpAddr,
+    /// The server that the client is to keep: tried before the table is entered.
+    kept: Option<Arc<Server>>,
+    /// Where it entered the table, if it had to.
+    start: Option<u64>,
     /// Servers passed over. Never allocates as long as none is.
     passed: Vec<ServerId>,
     failure: Option<(Arc<Server>, io::Error)>,
@@ -83,26 +87,32 @@ pub(crate) enum Found<T> {
 
 /// A server to connect to.
 enum Pick<T> {
-    Taken(T),
+    Taken(T, Arc<Server>),
     Claimed(Slot),
     /// Full, but idle connections hold slots of it.
     FromIdle(Arc<Server>),
 }
 
 /// Connects to the server whose turn it is, or to the next one that can be reached.
-pub(crate) async fn connect(pool: &Pool, key: &FlowKey<Ipv6Be>) -> Result<Upstream, Refused> {
-    match Search::new(pool, key).next(|_| None::<Infallible>).await? {
+pub(crate) async fn connect(
+    pool: &Pool,
+    client: IpAddr,
+    key: &FlowKey<Ipv6Be>,
+) -> Result<Upstream, Refused> {
+    match Search::new(pool, client, key).next(|_| None::<Infallible>).await? {
         Found::Fresh(upstream) => Ok(upstream),
         Found::Taken(never) => match never {},
     }
 }
 
 impl<'a> Search<'a> {
-    /// Enters the pool's table, once.
-    pub(crate) fn new(pool: &'a Pool, key: &FlowKey<Ipv6Be>) -> Self {
+    /// For a connection or request of `client`, whose connection has the tuple `key`. Enters the
+    /// pool's table at most once.
+    pub(crate) fn new(pool: &'a Pool, client: IpAddr, key: &FlowKey<Ipv6Be>) -> Self {
         let view = pool.view();
-        let start = pool.enter(&view, key);
-        Self { pool, view, start, passed: Vec::new(), failure: None, timeouts: 0 }
+        let kept = pool.kept(&view, client);
+        let (passed, failure) = (Vec::new(), None);
+        Self { pool, view, key: *key, client, kept, start: None, passed, failure, timeouts: 0 }
     }
 
     /// The pool's deadlines, as they were when the search began.
@@ -126,7 +136,10 @@ impl<'a> Search<'a> {
             && let Some(pick) = self.pick(&take)
         {
             let slot = match pick {
-                Pick::Taken(taken) => return Ok(Found::Taken(taken)),
+                Pick::Taken(taken, server) => {
+                    self.pool.remember(&self.view, self.client, &server);
+                    return Ok(Found::Taken(taken));
+                }
                 Pick::Claimed(slot) => slot,
                 // A matter of moments: the deadline is for a worker that hangs.
                 Pick::FromIdle(server) => match timeout(deadline, server.claim_from_idle()).await {
@@ -138,7 +151,11 @@ impl<'a> Search<'a> {
                 },
             };
             match dial(slot.server().address(), deadline).await {
-                Ok(stream) => return Ok(Found::Fresh(Upstream { stream, slot })),
+                Ok(stream) => {
+                    slot.server().streaks().connected();
+                    self.pool.remember(&self.view, self.client, slot.server());
+                    return Ok(Found::Fresh(Upstream { stream, slot }));
+                }
                 Err(error) if is_exhaustion(&error) => return Err(Refused::Exhausted(error)),
                 Err(error) => self.failed(slot.server(), error),
             }
@@ -146,23 +163,31 @@ impl<'a> Search<'a> {
         Err(self.verdict())
     }
 
-    fn pick<T>(&self, take: impl Fn(&Arc<Server>) -> Option<T>) -> Option<Pick<T>> {
-        let mut pick = None;
-        self.view.choose(self.start, |server| {
+    fn pick<T>(&mut self, take: impl Fn(&Arc<Server>) -> Option<T>) -> Option<Pick<T>> {
+        let pick = |server: &Arc<Server>| {
             if self.passed.contains(&server.id()) {
-                return false;
+                return None;
             }
-            pick = take(server)
-                .map(Pick::Taken)
+            take(server)
+                .map(|taken| Pick::Taken(taken, Arc::clone(server)))
                 .or_else(|| server.claim().map(Pick::Claimed))
-                .or_else(|| server.may_free_a_slot().then(|| Pick::FromIdle(Arc::clone(server))));
-            pick.is_some()
+                .or_else(|| server.may_free_a_slot().then(|| Pick::FromIdle(Arc::clone(server))))
+        };
+        if let Some(picked) = self.kept.as_ref().and_then(pick) {
+            return Some(picked);
+        }
+        let start = *self.start.get_or_insert_with(|| self.pool.enter(&self.view, &self.key));
+        let mut picked = None;
+        self.view.choose(start, |server| {
+            picked = pick(server);
+            picked.is_some()
         });
-        pick
+        picked
     }
 
     fn failed(&mut self, server: &Arc<Server>, error: io::Error) {
         tracing::debug!(server = server.name(), %error, "connecting failed");
+        server.streaks().refused();
         self.timeouts += u32::from(error.kind() == io::ErrorKind::TimedOut);
         self.pass(server);
         self.failure = Some((Arc::clone(server), error));
@@ -201,14 +226,44 @@ pub(super) fn is_exhaustion(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::live;
+    use crate::model::{Protocol, Sticky};
+    use crate::proxy::testing::view;
+
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// The server that a new connection of the client goes to.
+    async fn server_of(pool: &Pool) -> SocketAddr {
+        let any = SocketAddr::new(CLIENT, 0);
+        let key = live::flow_key(any, any, Protocol::Tcp);
+        connect(pool, CLIENT, &key).await.unwrap().slot.server().address()
+    }
 
     #[tokio::test]
     async fn small_writes_to_a_server_do_not_wait_for_acknowledgements() {
         let server = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let stream = dial(server.local_addr().unwrap(), Duration::from_secs(10)).await.unwrap();
         assert!(stream.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_client_of_a_sticky_pool_keeps_its_server_for_as_long_as_it_can_be_reached() {
+        let listening = [(); 2].map(|()| std::net::TcpListener::bind((CLIENT, 0)).unwrap());
+        let addresses = listening.each_ref().map(|socket| socket.local_addr().unwrap());
+        let sticky = Some(Sticky { ttl: Duration::from_secs(60) });
+        let pool = Pool::new("p".to_owned(), View { sticky, ..view(&addresses) });
+        let kept = server_of(&pool).await;
+        for _ in 0..5 {
+            assert_eq!(server_of(&pool).await, kept);
+        }
+        let left = listening.into_iter().find(|l| l.local_addr().unwrap() != kept).unwrap();
+        let other = left.local_addr().unwrap();
+        assert_eq!(server_of(&pool).await, other, "the first one is closed");
+        assert_eq!(server_of(&pool).await, other);
     }
 }

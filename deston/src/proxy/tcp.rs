@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::close::{self, reset};
 use super::connect::{self, Refused, Upstream};
 use super::listen;
-use super::relay::{End, relay};
+use super::relay::{End, Side, relay};
 use super::worker::Worker;
 use crate::live;
 use crate::model::{Layer, Protocol};
@@ -29,12 +29,20 @@ pub(super) async fn serve(
         return;
     };
     let mut closing = worker.closing.clone();
-    let stream = &mut upstream.stream;
-    let relayed = relay(&mut downstream, stream, &worker.buffers, idle, &mut closing).await;
-    let server = upstream.slot.server().name();
+    let (stream, server) = (&mut upstream.stream, upstream.slot.server());
+    let cutting = closing.cutting(server);
+    let relayed = relay(&mut downstream, stream, &worker.buffers, idle, cutting).await;
     let (forward, reply) = (relayed.forward_bytes, relayed.reply_bytes);
+    if reply > 0 {
+        server.streaks().answered();
+    }
+    let server = server.name();
     if let End::Broken { side, error } = &relayed.end {
         tracing::debug!(%peer, server, ?side, %error, "a connection broke");
+        match side {
+            Side::Upstream if reply == 0 => upstream.slot.server().streaks().reset(),
+            Side::Upstream | Side::Downstream => {}
+        }
     }
     tracing::trace!(%peer, server, forward, reply, "relayed");
     close::relayed(&relayed.end, downstream, upstream, &worker.buffers, &mut closing).await;
@@ -58,7 +66,7 @@ async fn connect(
     let mut closing = worker.closing.clone();
     let connected = tokio::select! {
         biased;
-        connected = connect::connect(&serving.pool, &key) => connected,
+        connected = connect::connect(&serving.pool, peer.ip(), &key) => connected,
         () = closing.aborting() => {
             reset(downstream);
             return None;

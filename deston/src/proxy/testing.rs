@@ -36,7 +36,7 @@ pub(super) fn view(addresses: &[SocketAddr]) -> View {
         .collect();
     let second = Duration::from_secs(1);
     let timeouts = PoolTimeouts { connect: second, response_head: second, server_idle: second };
-    View { table, servers, timeouts }
+    View { table, servers, timeouts, sticky: None }
 }
 
 /// A UDP listener whose pool has one server.

@@ -123,5 +123,5 @@ fn view(servers: &[Arc<live::Server>], timeouts: PoolTimeouts) -> live::View {
         .collect();
     let mut table = Box::new(Table::EMPTY);
     sequence::fill(&mut table, &members).expect("a pool's servers make a table");
-    live::View { table, servers: servers.to_vec(), timeouts }
+    live::View { table, servers: servers.to_vec(), timeouts, sticky: None }
 }

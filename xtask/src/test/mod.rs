@@ -1,7 +1,7 @@
 //! `cargo xtask test`: builds the binary, runs the rings of tests, and closes with their sum.
 
-mod rings;
-mod tally;
+pub(crate) mod rings;
+pub(crate) mod tally;
 
 use std::process::{Command, Stdio};
 

@@ -22,6 +22,14 @@ pub(crate) struct Ring {
     pub(crate) runs: Vec<Vec<String>>,
 }
 
+impl Ring {
+    /// The test files that are named, without `.rs`.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
+        let pairs = self.runs.iter().flat_map(|run| run.iter().zip(run.iter().skip(1)));
+        pairs.filter(|(option, _)| *option == "--test").map(|(_, name)| name.as_str())
+    }
+}
+
 /// The crate whose test files are specifications, sorted into rings by prefix.
 const SPECIFICATIONS: &str = "tests/tests";
 
@@ -95,6 +103,9 @@ mod tests {
         assert_eq!(runs("proxy"), ["--test proxy_retry"]);
         assert_eq!(runs("kernel"), ["--test kernel_forward -- --test-threads=1"]);
         assert_eq!(runs("lab"), ["--test lab_tcp -- --test-threads=1"]);
+        let files = |ring: &Ring| ring.files().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(files(&rings[0]), ["check", "pure"]);
+        assert_eq!(files(&rings[2]), ["kernel_forward"]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Tally {
     }
 
     /// Adds a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
-    fn add(&mut self, line: &str) {
+    pub(crate) fn add(&mut self, line: &str) {
         let Some(result) = line.strip_prefix("test result: ") else { return };
         let counts = result.split_once(". ").map_or("", |(_, counts)| counts);
         for part in counts.split(';') {

@@ -279,6 +279,15 @@ fn source_addresses_are_addresses_of_one_host_each_once_and_at_most_eight() {
 }
 
 #[test]
+fn the_kernel_goes_on_without_the_process_only_if_it_is_pinned() {
+    error(
+        "[kernel]\npin = false\non_stop = \"keep\"\n[[server]]",
+        "3:11: `on_stop = \"keep\"` needs what is pinned, and `pin` is false",
+    );
+    valid("[kernel]\non_stop = \"keep\"\n[[server]]");
+}
+
+#[test]
 fn what_maglev_hashes_is_refused_for_other_algorithms() {
     error(
         "[load_balancer]\nalgorithm = \"random\"\nhash_on = \"ip\"\n[[server]]",

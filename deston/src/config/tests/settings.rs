@@ -221,9 +221,10 @@ fn the_kernel_datapath_is_pinned_under_its_instance() {
     assert_eq!((instance.as_str(), pin, on_stop), ("default", true, OnStop::Detach));
     assert_eq!((half_open, flood_gate), (65_536, 125_000));
     let set =
-        "instance = \"a-1\"\npin = false\non_stop = \"KEEP\"\nhalf_open = 1024\nflood_gate = 0";
+        "instance = \"a-1\"\npin = true\non_stop = \"KEEP\"\nhalf_open = 1024\nflood_gate = 0";
     let Kernel { instance, pin, on_stop, half_open, flood_gate, .. } = kernel(set);
-    assert_eq!((instance.as_str(), pin, on_stop), ("a-1", false, OnStop::Keep));
+    assert_eq!((instance.as_str(), pin, on_stop), ("a-1", true, OnStop::Keep));
+    assert!(!kernel("pin = false").pin);
     assert_eq!((half_open, flood_gate), (1_024, 0));
     for name in ["", "a/b", "..", "a b"] {
         error(

@@ -44,7 +44,7 @@ pub(super) fn model(
     let listeners = listeners::read(file, &pools, resolver, problems);
     pools::check_use(&pools, &listeners, problems);
     let runtime = runtime(&file.runtime);
-    let kernel = kernel(&file.kernel);
+    let kernel = kernel(&file.kernel, problems);
     // All of them, before anything is concluded: each reports its own mistakes.
     let pools: Vec<_> = pools.drafts.into_iter().map(|draft| draft.pool(problems)).collect();
     Some(Model {
@@ -71,7 +71,14 @@ fn runtime(file: &file::Runtime) -> Option<Runtime> {
     })
 }
 
-fn kernel(file: &file::Kernel) -> Option<Kernel> {
+fn kernel(file: &file::Kernel, problems: &Problems) -> Option<Kernel> {
+    let keep = file.on_stop.given().filter(|at| at.value == OnStop::Keep);
+    let unpinned = file.pin.given().filter(|at| !at.value);
+    if let (Some(keep), Some(unpinned)) = (keep, unpinned) {
+        let message = "`on_stop = \"keep\"` needs what is pinned, and `pin` is false";
+        problems
+            .add(Problem::at(keep.span.clone(), message).see(Some(unpinned.span.clone()), "here"));
+    }
     Some(Kernel {
         instance: file.instance.or(DEFAULT.to_owned())?,
         pin: file.pin.or(true)?,

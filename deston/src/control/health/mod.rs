@@ -1,23 +1,23 @@
 //! Active checks: one task for each server that is probed.
 //!
-//! A probe opens a TCP connection to the server and closes it. It claims no slot of the server's
-//! `max_connections`: a full server is not a dead one. Tasks say only when a server's condition
+//! A probe opens a connection to the server, asks if it is told to, and closes it. It claims no slot
+//! of the server's `max_connections`: a full server is not a dead one. Tasks say only when a server's condition
 //! changes; what follows from that is the reconciler's.
 
+mod probe;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+pub use probe::{NetworkProbe, Probe, Target};
 
 use super::servers::{Condition, ServerKey};
 use crate::model::{Checks, Health};
@@ -27,22 +27,6 @@ const EVENTS: usize = 256;
 
 /// First probes are spread over this time or the interval, whichever is shorter.
 const SPREAD: Duration = Duration::from_secs(1);
-
-/// One check of a server.
-pub trait Probe: Clone + Send + Sync + 'static {
-    /// Whether the server at `address` answers. Dropped when it takes too long.
-    fn probe(&self, address: SocketAddr) -> impl Future<Output = io::Result<()>> + Send;
-}
-
-/// Connects and closes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TcpProbe;
-
-impl Probe for TcpProbe {
-    async fn probe(&self, address: SocketAddr) -> io::Result<()> {
-        TcpStream::connect(address).await.map(drop)
-    }
-}
 
 /// A server's condition changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,18 +106,12 @@ impl<P: Probe> Probes<P> {
         health: Health,
         condition: Condition,
     ) -> Option<Watched> {
-        let Checks { interval, timeout, rise, fall, .. } = *match &health {
-            Health::Off => return None,
-            Health::Tcp(checks) => checks,
-            Health::Http(..) => {
-                tracing::error!(%server.address, "HTTP checks are not available in this version");
-                return None;
-            }
-        };
+        let target = Target::of(server.address, &health)?;
+        let Checks { interval, timeout, rise, fall, .. } = *health.checks()?;
         self.started += 1;
         let number = self.started;
         let streak = Streak { condition, rise, fall, against: 0 };
-        let watch = Watch { server: server.clone(), interval, timeout, streak, number };
+        let watch = Watch { server: server.clone(), target, interval, timeout, streak, number };
         let task = self.tasks.spawn(watch.run(self.probe.clone(), self.sender.clone()));
         Some(Watched { health, task, number })
     }
@@ -142,6 +120,7 @@ impl<P: Probe> Probes<P> {
 /// The task of one server.
 struct Watch {
     server: ServerKey,
+    target: Target,
     interval: Duration,
     timeout: Duration,
     streak: Streak,
@@ -153,7 +132,7 @@ impl Watch {
         sleep(jitter(self.interval.min(SPREAD))).await;
         loop {
             let next = Instant::now() + self.interval;
-            let result = match timeout(self.timeout, probe.probe(self.server.address)).await {
+            let result = match timeout(self.timeout, probe.probe(&self.target)).await {
                 Ok(result) => result,
                 Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")),
             };

@@ -1,6 +1,8 @@
 //! Probes under a paused clock.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -24,10 +26,10 @@ enum Manner {
 }
 
 impl Probe for Network {
-    async fn probe(&self, address: SocketAddr) -> io::Result<()> {
+    async fn probe(&self, target: &Target) -> io::Result<()> {
         let manner = {
             let mut servers = self.0.lock().unwrap();
-            let server = servers.entry(address).or_default();
+            let server = servers.entry(target.address).or_default();
             server.probes += 1;
             server.manner
         };
@@ -178,12 +180,13 @@ async fn the_last_words_of_an_ended_probe_are_not_heard() {
     assert_eq!(next(&mut probes).await, None);
 }
 
-#[tokio::test]
-async fn a_tcp_probe_connects_or_says_why_not() {
-    let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listening.local_addr().unwrap();
-    TcpProbe.probe(address).await.unwrap();
-    drop(listening);
-    let error = TcpProbe.probe(address).await.unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+#[tokio::test(start_paused = true)]
+async fn a_server_is_probed_where_its_checks_say() {
+    let network = Network::default();
+    let mut probes = Probes::new(network.clone());
+    let health = Health::Tcp(Checks { port: NonZeroU16::new(9), ..CHECKS });
+    probes.follow([(server(1), health, Condition::Up)].into_iter());
+    assert_eq!(next(&mut probes).await, None);
+    assert_eq!(network.probes(1), 0);
+    assert!(network.probes(9) > 10);
 }

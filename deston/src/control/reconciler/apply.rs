@@ -95,8 +95,11 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         servers: &[ServerChange],
         errors: &mut Vec<NotTaken>,
     ) {
-        if let Some(pool) = self.pools.get_mut(&model.name) {
-            pool.model = Arc::clone(model);
+        let Some(pool) = self.pools.get_mut(&model.name) else { return };
+        let former = std::mem::replace(&mut pool.model, Arc::clone(model));
+        if former.on_down != model.on_down {
+            // Servers carry it, since their connections ask for it.
+            model.servers.iter().for_each(|server| self.put_server(model, server, errors));
         }
         let mut removed = Vec::new();
         for change in servers {
@@ -113,7 +116,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             // Nobody would bring a server back.
             for server in &model.servers {
                 if let Some(known) = self.servers.configured(&key(model, server)) {
-                    known.condition = Condition::Up;
+                    known.set_condition(Condition::Up);
                 }
                 self.tell_server(model, server, errors);
             }
@@ -234,7 +237,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         };
         let mut servers: Vec<_> = self.eligible(pool).map(|(live, _)| Arc::clone(live)).collect();
         servers.sort_by_key(|server| server.id());
-        View { table, servers, timeouts: pool.timeouts }
+        View { table, servers, timeouts: pool.timeouts, sticky: pool.sticky }
     }
 
     /// Replaces a pool's table everywhere.
@@ -253,7 +256,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         server: &model::Server,
         errors: &mut Vec<NotTaken>,
     ) {
-        match self.servers.put(key(pool, server), server) {
+        match self.servers.put(key(pool, server), server, pool.on_down) {
             Ok(_) => self.tell_server(pool, server, errors),
             // Counted before anything was changed.
             Err(error) => tracing::error!(pool = pool.name, server = server.name, %error),

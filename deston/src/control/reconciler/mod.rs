@@ -6,6 +6,7 @@
 //! when they go (`apply`). Workers see each pool and each listener replaced whole, in one store.
 
 mod apply;
+mod outliers;
 #[cfg(test)]
 mod tests;
 
@@ -148,6 +149,11 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         self.listeners.get(name).map(|listener| &listener.live)
     }
 
+    /// Whether the kernel carries the listener of a name.
+    pub fn is_in_kernel(&self, name: &str) -> bool {
+        self.listeners.get(name).is_some_and(|listener| listener.carrier == Carrier::Kernel)
+    }
+
     /// Servers to be probed, with their pool's settings and what is known of them.
     pub fn probed(&self) -> impl Iterator<Item = (ServerKey, Health, Condition)> {
         let probed = self.pools.values().filter(|pool| pool.model.health != Health::Off);
@@ -166,7 +172,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         if known.condition == condition {
             return false;
         }
-        known.condition = condition;
+        known.set_condition(condition);
         let mut errors = Vec::new();
         if let Some(pool) = self.pools.get(&key.pool) {
             let model = Arc::clone(&pool.model);

@@ -3,12 +3,17 @@
 use aya::maps::MapError;
 use aya::programs::ProgramError;
 
+use super::pin::PinError;
+
 /// Why the kernel refused.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// The object could not be loaded.
     #[error("loading the kernel programs: {0}")]
     Load(#[from] aya::EbpfError),
+    /// The object could not be read.
+    #[error("reading the kernel programs: {0}")]
+    Object(#[from] aya_obj::ParseError),
     /// A program is missing or was refused by the verifier.
     #[error("program {name}: {source}")]
     Program {
@@ -20,6 +25,28 @@ pub enum KernelError {
     /// The object lacks a map or a program that this build expects.
     #[error("the kernel object has no `{0}`: it was built from other sources")]
     Missing(&'static str),
+    /// The instance's pins cannot be had.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// A pinned map could not be looked at.
+    #[error("the pinned map {name}: {source}")]
+    Pinned {
+        /// Its name.
+        name: String,
+        /// What the kernel said.
+        source: MapError,
+    },
+    /// A pinned map is none of this build's.
+    #[error(
+        "the pinned map {name} is not what this build of deston expects: `deston detach --instance \
+         {instance}` removes it, and all flows"
+    )]
+    Shape {
+        /// Its name.
+        name: String,
+        /// The instance.
+        instance: String,
+    },
     /// A map could not be read or written.
     #[error("map {name}: {source}")]
     Map {
@@ -39,18 +66,43 @@ pub enum AttachError {
     /// The interface has an XDP program already.
     #[error(
         "interface `{0}` has another XDP program: remove it (`ip link set dev {0} xdp off`), or use \
-         datapath = \"userspace\""
+         datapath = \"tc\""
     )]
     Taken(String),
+    /// The driver does native XDP for smaller packets only.
+    #[error(
+        "the MTU of interface `{0}` is too large for native XDP: lower it, there and at its peer, \
+         or use datapath = \"tc\""
+    )]
+    Mtu(String),
     /// The driver does not do native XDP.
     #[error(
-        "interface `{0}` does not support native XDP: use datapath = \"auto\" or \"userspace\" (to \
-         try things out, `[kernel] xdp_mode = \"generic\"` works on any interface)"
+        "interface `{0}` does not support native XDP: use datapath = \"tc\" or \"auto\" (to try \
+         things out, `[kernel] xdp_mode = \"generic\"` works on any interface)"
     )]
     NotNative(String),
     /// The programs are not there.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// The instance's pins could not be read or changed.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// A link could not be pinned.
+    #[error("pinning the link to interface `{interface}`: {source}")]
+    NotPinned {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: aya::pin::PinError,
+    },
+    /// What is pinned for an interface is no link of ours.
+    #[error("the pinned link to interface `{interface}`: {source}")]
+    Link {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: aya::programs::links::LinkError,
+    },
     /// The kernel refused for another reason.
     #[error("attaching to interface `{interface}`: {source}")]
     Refused {

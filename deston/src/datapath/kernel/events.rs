@@ -1,8 +1,12 @@
 //! What the programs tell.
 
-use deston_common::event::{Ended, Traced, kind};
+use std::io;
 
-use super::Kernel;
+use aya::maps::{MapData, RingBuf};
+use deston_common::event::{Ended, Traced, kind};
+use tokio::io::unix::AsyncFd;
+
+use super::{Kernel, sys};
 
 /// One event of the ring buffer EVENTS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,11 +17,39 @@ pub enum Event {
     Ended(Ended),
 }
 
+/// The reader of EVENTS. What nobody reads fills the ring, and later events are lost.
+pub struct Events(AsyncFd<RingBuf<MapData>>);
+
+impl Events {
+    /// Waits for the next event. Cancel safe.
+    pub async fn next(&mut self) -> io::Result<Event> {
+        loop {
+            let mut ready = self.0.readable_mut().await?;
+            if let Some(item) = ready.get_inner_mut().next() {
+                // The ring stays ready: there may be more.
+                match Event::decode(&item) {
+                    Some(event) => return Ok(event),
+                    None => tracing::debug!(bytes = item.len(), "an event of an unknown kind"),
+                }
+                continue;
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
 impl Kernel {
-    /// What the programs have told since the last call.
+    /// What the programs tell from here on, and told before while nobody read it. `None` if the
+    /// reader was taken already. Needs a tokio runtime.
+    pub fn take_events(&mut self) -> io::Result<Option<Events>> {
+        self.events.take().map(|ring| sys::watch(ring).map(Events)).transpose()
+    }
+
+    /// What the programs have told since the last call; nothing once the reader was taken.
+    #[cfg(feature = "testing")]
     pub fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
-        while let Some(item) = self.events.next() {
+        while let Some(item) = self.events.as_mut().and_then(RingBuf::next) {
             events.extend(Event::decode(&item));
         }
         events
@@ -28,18 +60,11 @@ impl Event {
     /// Reads an event; `None` if it is of an unknown kind, or shorter than its kind.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         match u32::from_ne_bytes(*bytes.first_chunk()?) {
-            kind::TRACED => read(bytes).map(Self::Traced),
-            kind::ENDED => read(bytes).map(Self::Ended),
+            kind::TRACED => sys::read(bytes).map(Self::Traced),
+            kind::ENDED => sys::read(bytes).map(Self::Ended),
             _ => None,
         }
     }
-}
-
-/// The value that `bytes` begin with.
-fn read<T: aya::Pod>(bytes: &[u8]) -> Option<T> {
-    let bytes = bytes.get(..size_of::<T>())?;
-    // SAFETY: there are as many bytes, they may be unaligned, and every pattern is a value of Pod.
-    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
 #[cfg(test)]

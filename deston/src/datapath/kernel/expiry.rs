@@ -32,7 +32,8 @@ impl Kernel {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let mut swept = Swept::default();
         let [mut v4, mut v6] = [const { Vec::new() }; 2];
-        for flow in self.flows() {
+        for flow in self.try_flows() {
+            let flow = flow?;
             swept.seen += 1;
             let is_over = is_over(&flow);
             let idle = |since: u64| now.saturating_sub(since) > flow.idle_limit_ns;

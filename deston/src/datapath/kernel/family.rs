@@ -45,6 +45,13 @@ impl From<IpAddr> for Narrow {
     }
 }
 
+impl From<&FlowKey<Ipv6Be>> for Narrow {
+    /// The source, in the family of the tuple.
+    fn from(key: &FlowKey<Ipv6Be>) -> Self {
+        if is_v4(key) { Self::V4(Ipv4Be::narrowed(key.source)) } else { Self::V6(key.source) }
+    }
+}
+
 impl From<Ipv6Be> for Narrow {
     fn from(wide: Ipv6Be) -> Self {
         IpAddr::from(wide).into()

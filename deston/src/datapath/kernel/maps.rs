@@ -20,6 +20,7 @@ use deston_common::table::Table;
 
 use super::error::{self, KernelError};
 use super::family::Wire;
+use super::flow_map::FlowMap;
 
 /// Defines the maps that stand in pairs, and takes either of each pair out of the object.
 macro_rules! pairs {
@@ -46,10 +47,10 @@ macro_rules! pairs {
 pairs! {
     addresses: HashMap<MapData, A::Octets, AddressEntry> = "ADDRESSES",
     listeners: HashMap<MapData, ListenerKey<A>, ListenerEntry> = "LISTENERS",
-    flows: HashMap<MapData, FlowKey<A>, FlowEntry<A>> = "FLOWS",
-    replies: HashMap<MapData, FlowKey<A>, ReplyEntry<A>> = "REPLIES",
-    half_flows: HashMap<MapData, FlowKey<A>, FlowEntry<A>> = "HALF_FLOWS",
-    half_replies: HashMap<MapData, FlowKey<A>, ReplyEntry<A>> = "HALF_REPLIES",
+    flows: FlowMap<FlowKey<A>, FlowEntry<A>> = "FLOWS",
+    replies: FlowMap<FlowKey<A>, ReplyEntry<A>> = "REPLIES",
+    half_flows: FlowMap<FlowKey<A>, FlowEntry<A>> = "HALF_FLOWS",
+    half_replies: FlowMap<FlowKey<A>, ReplyEntry<A>> = "HALF_REPLIES",
     static_replies: HashMap<MapData, ListenerKey<A>, StaticReply<A>> = "STATIC_REPLIES",
     sources: LpmTrie<MapData, SourceKey<A>, u32> = "SOURCES",
     #[cfg(feature = "testing")]
@@ -66,6 +67,7 @@ pub(super) struct Shared {
     pub(super) tables: ArrayOfMaps<MapData, Array<MapData, Table>>,
     pub(super) servers: Array<MapData, ServerEntry>,
     pub(super) loads: Array<MapData, Load>,
+    pub(super) mtus: HashMap<MapData, u32, u32>,
     pub(super) outcomes: PerCpuArray<MapData, u64>,
     pub(super) globals: Array<MapData, Globals>,
     pub(super) trace: Array<MapData, TraceFilter>,
@@ -82,6 +84,7 @@ impl Shared {
             tables: take(ebpf, "POOL_TABLES")?,
             servers: take(ebpf, "SERVERS")?,
             loads: take(ebpf, "LOADS")?,
+            mtus: take(ebpf, "MTUS")?,
             outcomes: take(ebpf, "OUTCOMES")?,
             globals: take(ebpf, "GLOBALS")?,
             trace: take(ebpf, "TRACE")?,

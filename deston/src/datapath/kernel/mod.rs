@@ -2,32 +2,51 @@
 //!
 //! Callers speak of `IpAddr` and of widened entries; which map of a pair that means is decided here.
 
+mod adopt;
 mod attach;
+mod detach;
 mod error;
 mod events;
 mod expiry;
 mod family;
+mod flow_map;
 mod flows;
+mod layout;
+mod link;
 mod listeners;
 mod maps;
+mod names;
+mod pin;
+mod pinned;
 mod servers;
+mod stages;
+mod sys;
 #[cfg(feature = "testing")]
 mod testing;
 
 pub use attach::{Attached, Hook};
+pub use detach::{Removed, remove_instance};
 pub use error::{AttachError, KernelError};
-pub use events::Event;
+pub use events::{Event, Events};
 pub use expiry::Swept;
+pub use pin::{PinError, instances};
 #[cfg(feature = "testing")]
 pub use testing::{Action, Ran};
 
+use std::collections::BTreeSet;
+
+use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
-use aya::{Ebpf, EbpfLoader};
 use deston_common::limits::{DEFAULT_FLOWS, DEFAULT_HALF_OPEN};
 use deston_common::net::{Ipv4Be, Ipv6Be};
 
+use self::link::LinkName;
 use self::maps::{Pairs, Shared};
+use self::names::Names;
+use self::pin::Instance;
+use self::pinned::Deferred;
+use self::stages::Stages;
 
 /// The programs, built by `cargo xtask ebpf` and checked in, so that users need no BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/deston.bpf.o");
@@ -56,39 +75,24 @@ impl Default for Sizes {
     }
 }
 
-/// The kernel datapath of this process. Dropping it detaches and forgets everything.
+/// The programs and maps of this process. What is pinned outlives it, and so does what is attached
+/// then; the rest goes when it is dropped.
 pub struct Kernel {
     ebpf: Ebpf,
     v4: Pairs<Ipv4Be>,
     v6: Pairs<Ipv6Be>,
     shared: Shared,
-    events: RingBuf<MapData>,
-}
-
-impl Kernel {
-    /// Loads the programs, with room for so many flows. Needs CAP_BPF, CAP_NET_ADMIN and, for the
-    /// clock and map pointers, CAP_PERFMON; root has them.
-    pub fn load(sizes: Sizes) -> Result<Self, KernelError> {
-        let mut loader = EbpfLoader::new();
-        for name in ["FLOWS4", "FLOWS6", "REPLIES4", "REPLIES6"] {
-            loader.map_max_entries(name, sizes.flows);
-        }
-        for name in ["HALF_FLOWS4", "HALF_FLOWS6", "HALF_REPLIES4", "HALF_REPLIES6"] {
-            loader.map_max_entries(name, sizes.half_open);
-        }
-        let mut ebpf = loader.load(OBJECT)?;
-        for name in [XDP, EXPIRE4, EXPIRE6] {
-            xdp_mut(&mut ebpf, name)?.load().map_err(error::program(name))?;
-        }
-        tc_mut(&mut ebpf, TC)?.load().map_err(error::program(TC))?;
-        Ok(Self {
-            v4: Pairs::take_v4(&mut ebpf)?,
-            v6: Pairs::take_v6(&mut ebpf)?,
-            shared: Shared::take(&mut ebpf)?,
-            events: maps::take(&mut ebpf, "EVENTS")?,
-            ebpf,
-        })
-    }
+    /// Until a reader takes it.
+    events: Option<RingBuf<MapData>>,
+    names: Names,
+    /// Where maps and links are pinned, if they are.
+    instance: Option<Instance>,
+    is_adopted: bool,
+    /// Pinned links that are in use.
+    claimed: BTreeSet<LinkName>,
+    /// Links to programs of another layout that are replaced by `take_over`.
+    deferred: Vec<Deferred>,
+    stages: Stages,
 }
 
 fn xdp<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Xdp, KernelError> {

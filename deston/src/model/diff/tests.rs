@@ -45,7 +45,7 @@ fn what_is_added_comes_before_what_is_removed() {
 }
 
 #[test]
-fn a_listener_is_another_one_when_its_address_layer_protocol_or_datapath_is() {
+fn a_listener_is_another_one_when_what_carries_it_or_what_it_is_reached_by_changes() {
     let base = "[load_balancer]\n";
     for key in [
         "port = 9",
@@ -54,6 +54,7 @@ fn a_listener_is_another_one_when_its_address_layer_protocol_or_datapath_is() {
         "protocol = \"udp\"",
         "datapath = \"userspace\"",
         "interfaces = [\"eth0\"]",
+        "forwarding = \"dnat\"",
     ] {
         let new = format!("{base}{key}\n[[server]]");
         let mut changes = changes(&format!("{base}[[server]]"), &new);
@@ -64,10 +65,66 @@ fn a_listener_is_another_one_when_its_address_layer_protocol_or_datapath_is() {
 }
 
 #[test]
-fn a_listener_stays_when_its_timeouts_or_pool_change() {
-    let old = "[load_balancer]\n[[server]]";
-    let new = "[load_balancer]\n[load_balancer.flows]\ntcp_syn = \"1s\"\n[[server]]";
-    assert_eq!(changes(old, new), ["~listener default"]);
+fn a_layer_7_listener_is_another_one_when_its_guard_runs_elsewhere() {
+    let text = |key: &str| format!("[load_balancer]\nlayer = \"L7\"\n{key}\n[[server]]");
+    for key in ["datapath = \"userspace\"", "interfaces = [\"eth0\"]"] {
+        let expected = ["+listener default", "-listener default"];
+        assert_eq!(changes(&text(""), &text(key)), expected, "{key}");
+    }
+}
+
+#[test]
+fn a_listener_stays_when_its_guard_timeouts_or_other_settings_change() {
+    let text = |key: &str| format!("[load_balancer]\nprotocol = \"udp\"\n{key}\n[[server]]");
+    for key in [
+        "allow = [\"192.0.2.0/24\"]",
+        "deny = [\"192.0.2.0/24\"]",
+        "rate_limit = { rate = \"1/s\" }",
+        "icmp_echo = false",
+        "snat_ips = [\"192.0.2.1\"]",
+        "snat_ports = \"20000-30000\"",
+        "flows = { udp_one_way = \"1s\" }",
+        "flows = { one_packet = true }",
+    ] {
+        assert_eq!(changes(&text(""), &text(key)), ["~listener default"], "{key}");
+    }
+}
+
+#[test]
+fn every_setting_of_a_pool_and_server_is_a_change_of_the_pool() {
+    for key in [
+        "algorithm = \"maglev\"",
+        "on_down = \"reset\"",
+        "health = { kind = \"http\" }",
+        "outlier = { failures = 9 }",
+        "outlier = { max_ejected = 1.0 }",
+        "sticky = { by = \"ip\" }",
+    ] {
+        let new = format!("[load_balancer]\n{key}\n[[server]]");
+        let expected = ["~pool default (0 servers)"];
+        assert_eq!(changes("[load_balancer]\n[[server]]", &new), expected, "{key}");
+    }
+    let maglev = |hash_on: &str| {
+        format!("[load_balancer]\nalgorithm = \"maglev\"\nhash_on = \"{hash_on}\"\n[[server]]")
+    };
+    assert_eq!(changes(&maglev("flow"), &maglev("ip")), ["~pool default (0 servers)"]);
+    let drained = "[[server]]\ndrain = true";
+    assert_eq!(changes("[[server]]", drained), ["~pool default (1 servers)"]);
+}
+
+#[test]
+fn every_key_of_the_kernel_needs_a_restart() {
+    for key in [
+        "instance = \"b\"",
+        "pin = false",
+        "on_stop = \"keep\"",
+        "xdp_mode = \"generic\"",
+        "half_open = 2048",
+        "flood_gate = 0",
+    ] {
+        let new = format!("[[server]]\n[kernel]\n{key}");
+        assert_eq!(changes("[[server]]", &new), ["restart: kernel"], "{key}");
+    }
 }
 
 #[test]
@@ -162,8 +219,8 @@ fn sorted(mut model: Model) -> Model {
     model
 }
 
-fn any_server() -> impl Strategy<Value = (u16, (u16, u32))> {
-    (1_u16..6, (1_u16..3, 1_u32..3))
+fn any_server() -> impl Strategy<Value = (u16, (u16, u32, bool))> {
+    (1_u16..6, (1_u16..3, 1_u32..3, any::<bool>()))
 }
 
 fn any_pool() -> impl Strategy<Value = (String, (Algorithm, u64, Vec<Server>))> {
@@ -171,7 +228,7 @@ fn any_pool() -> impl Strategy<Value = (String, (Algorithm, u64, Vec<Server>))> 
     let servers = vec(any_server(), 1..5).prop_map(|servers| {
         let mut seen = Vec::new();
         let mut all = Vec::new();
-        for (port, (weight, limit)) in servers {
+        for (port, (weight, limit, drain)) in servers {
             if !seen.contains(&port) {
                 seen.push(port);
                 all.push(Server {
@@ -179,7 +236,7 @@ fn any_pool() -> impl Strategy<Value = (String, (Algorithm, u64, Vec<Server>))> 
                     address: SocketAddr::from(([192, 0, 2, 1], port)),
                     weight: NonZeroU16::new(weight).unwrap(),
                     max_connections: NonZeroU32::new(limit).unwrap(),
-                    drain: false,
+                    drain,
                 });
             }
         }
@@ -188,8 +245,14 @@ fn any_pool() -> impl Strategy<Value = (String, (Algorithm, u64, Vec<Server>))> 
     ("[a-c]", (algorithm, 1_u64..3, servers))
 }
 
+/// A guard that refuses so many networks.
+fn denying(count: u8) -> Guard {
+    let network = |n| format!("198.51.{n}.0/24").parse().unwrap();
+    Guard { deny: (0..count).map(network).collect(), ..Guard::default() }
+}
+
 fn any_model() -> impl Strategy<Value = Model> {
-    let listener = ("[w-z]", (1_u16..4, any::<bool>(), "[a-c]"));
+    let listener = ("[w-z]", (1_u16..4, any::<bool>(), "[a-c]", 0_u8..2));
     let pools = vec(any_pool(), 0..4);
     let listeners = vec(listener, 0..4);
     (pools, listeners, 1_usize..3, 0_u64..2, "[st]").prop_map(
@@ -198,12 +261,12 @@ fn any_model() -> impl Strategy<Value = Model> {
             let listeners: std::collections::BTreeMap<_, _> = listeners.into_iter().collect();
             let template = model("[[server]]\n[load_balancer]\nlayer = \"L7\"");
             let layer4 = model("[[server]]").listeners[0].layer.clone();
-            let listeners = listeners.into_iter().map(|(name, (port, l4, pool))| {
+            let listeners = listeners.into_iter().map(|(name, (port, l4, pool, denied))| {
                 Arc::new(Listener {
                     name,
                     address: SocketAddr::from(([192, 0, 2, 9], port)),
                     pool,
-                    guard: Guard::default(),
+                    guard: denying(denied),
                     layer: if l4 { layer4.clone() } else { template.listeners[0].layer.clone() },
                 })
             });

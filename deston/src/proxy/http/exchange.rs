@@ -31,7 +31,7 @@ pub(super) async fn exchange(
     pool: &Pool,
     downstream: &Rc<Downstream>,
 ) -> Result<(Response<Incoming>, Upstream), Error> {
-    let search = Search::new(pool, &downstream.key);
+    let search = Search::new(pool, downstream.client, &downstream.key);
     let exchange = Exchange { downstream, search, pooled: true };
     exchange.run(request).await
 }
@@ -52,7 +52,10 @@ impl Exchange<'_> {
             let server = upstream.server().address();
             self.start_clock(&request);
             let error = match upstream.send(request, &self.downstream.clock).await {
-                Ok(response) => return Ok((response, upstream)),
+                Ok(response) => {
+                    upstream.server().streaks().answered();
+                    return Ok((response, upstream));
+                }
                 Err(Failure::NotSent(unsent, source)) => {
                     request = unsent;
                     Error::NotSent { server, source }
@@ -65,7 +68,12 @@ impl Exchange<'_> {
                         request = again;
                         Error::Response { server, source: error }
                     }
-                    Some(_) | None => return Err(Error::Response { server, source: error }),
+                    Some(_) | None => {
+                        if !heard && !upstream.is_reused() {
+                            upstream.server().streaks().reset();
+                        }
+                        return Err(Error::Response { server, source: error });
+                    }
                 },
                 Err(Failure::Overdue) => return Err(Error::ResponseOverdue { server }),
             };

@@ -39,7 +39,8 @@ pub(super) async fn run(client: TcpStream, early: Bytes, tunnel: Tunnel, worker:
     let mut upstream = Preceded { early: replied, stream };
     let mut closing = worker.closing.clone();
     let buffers = &worker.buffers;
-    let relayed = relay(&mut downstream, &mut upstream, buffers, tunnel.idle, &mut closing).await;
+    let cutting = closing.cutting(slot.server());
+    let relayed = relay(&mut downstream, &mut upstream, buffers, tunnel.idle, cutting).await;
     let (forward, reply) = (relayed.forward_bytes, relayed.reply_bytes);
     tracing::trace!(server = slot.server().name(), forward, reply, end = ?relayed.end, "tunnelled");
     let upstream = connect::Upstream { stream: upstream.stream, slot };

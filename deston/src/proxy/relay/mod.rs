@@ -16,7 +16,6 @@ use tokio::time::{Instant, sleep_until};
 
 use self::direction::{Broken, Direction, End as Of};
 use super::buffers::Buffers;
-use super::closing::Closing;
 
 /// What a relay has carried, and why it is over.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ pub(crate) enum End {
     Finished,
     /// No byte went either way for the idle time.
     Idle,
-    /// The worker aborts.
+    /// The worker aborts, or the server is down and its connections are to be reset.
     Aborted,
     /// A side has ended, and went without taking what the other still sends. The other was told
     /// of the end, and may still be reading what came before it.
@@ -63,13 +62,13 @@ pub(crate) enum Side {
 }
 
 /// Relays until both sides have ended, one fails, nothing moves for `idle` (zero: however long),
-/// or the worker aborts. Half-closed connections go on in the other direction.
+/// or `abort` says so. Half-closed connections go on in the other direction.
 pub(crate) async fn relay<D, U>(
     downstream: &mut D,
     upstream: &mut U,
     buffers: &Buffers,
     idle: Duration,
-    closing: &mut Closing,
+    abort: impl Future<Output = ()>,
 ) -> Relayed
 where
     D: AsyncRead + AsyncWrite + Unpin,
@@ -80,7 +79,7 @@ where
     let end = tokio::select! {
         biased;
         end = run(&mut pair, buffers, idle) => end,
-        () = closing.aborting() => End::Aborted,
+        () = abort => End::Aborted,
     };
     Relayed { forward_bytes: pair.forward.bytes(), reply_bytes: pair.reply.bytes(), end }
 }

@@ -6,7 +6,7 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::advance;
 
 use super::*;
-use crate::proxy::closing::Stage;
+use crate::proxy::closing::{Closing, Stage};
 
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -26,7 +26,7 @@ fn start(idle: Duration) -> Relaying {
     let buffers = Buffers::default();
     let own = buffers.clone();
     let relayed = spawn_local(async move {
-        relay(&mut downstream, &mut upstream, &own, idle, &mut closing).await
+        relay(&mut downstream, &mut upstream, &own, idle, closing.aborting()).await
     });
     Relaying { client, server, buffers, stage, relayed }
 }
@@ -149,7 +149,8 @@ fn a_failing_side_is_named() {
         let (_stage, mut closing) = Closing::new();
         client.write_all(b"x").await.unwrap();
         let buffers = Buffers::default();
-        let end = relay(&mut downstream, &mut Failing, &buffers, IDLE, &mut closing).await.end;
+        let end =
+            relay(&mut downstream, &mut Failing, &buffers, IDLE, closing.aborting()).await.end;
         let End::Broken { side, error } = end else { panic!("{end:?}") };
         assert_eq!((side, error.kind()), (Side::Upstream, io::ErrorKind::TimedOut));
     });
@@ -189,7 +190,7 @@ fn an_end_that_follows_a_reset_is_none() {
         let (_stage, mut closing) = Closing::new();
         client.write_all(b"x").await.unwrap();
         let buffers = Buffers::default();
-        let end = relay(&mut downstream, &mut Reset, &buffers, IDLE, &mut closing).await.end;
+        let end = relay(&mut downstream, &mut Reset, &buffers, IDLE, closing.aborting()).await.end;
         assert!(matches!(end, End::Broken { side: Side::Upstream, .. }), "{end:?}");
     });
 }

@@ -59,9 +59,10 @@ impl Flow {
         self.slot.server()
     }
 
-    /// Whether the server's host has answered that nothing listens there, and the server nothing.
-    pub(super) fn is_refused(&self) -> bool {
-        self.refused.get() && self.reply.get().is_none()
+    /// Whether the client is to be given another server: this one is down and flows are moved, or
+    /// its host has answered that nothing listens there, and the server nothing.
+    pub(super) fn is_lost(&self) -> bool {
+        self.server().fate().moves_flows() || self.refused.get() && self.reply.get().is_none()
     }
 
     /// Sends one datagram to the server; lost if it cannot be sent at once.
@@ -91,8 +92,8 @@ impl Flow {
     }
 
     fn note(&self, error: &io::Error) {
-        if error.kind() == io::ErrorKind::ConnectionRefused {
-            self.refused.set(true);
+        if error.kind() == io::ErrorKind::ConnectionRefused && !self.refused.replace(true) {
+            self.server().streaks().refused();
         }
     }
 }
@@ -124,7 +125,9 @@ async fn replies(flow: Rc<Flow>, origin: Origin, downstream: Rc<Downstream>, buf
         for _ in 0..BATCH {
             match flow.upstream.try_recv(&mut buffer) {
                 Ok(length) => {
-                    flow.reply.set(Some(Instant::now()));
+                    if flow.reply.replace(Some(Instant::now())).is_none() {
+                        flow.server().streaks().connected();
+                    }
                     // A reply that cannot be sent is lost.
                     let reply = buffer.get(..length).unwrap_or_default();
                     let _ = downstream.reply(reply, &origin).await;

@@ -39,7 +39,7 @@ impl Flows {
     pub(super) fn forward(&mut self, origin: Origin, bytes: &[u8]) {
         let now = Instant::now();
         let refused = match self.entries.get(&origin) {
-            Some(entry) if !entry.flow.is_refused() => return entry.flow.send(bytes, now),
+            Some(entry) if !entry.flow.is_lost() => return entry.flow.send(bytes, now),
             Some(entry) => Some(entry.flow.server().id()),
             None => {
                 if let Err(refusal) = self.admit(&origin) {
@@ -49,7 +49,7 @@ impl Flows {
                 None
             }
         };
-        // Where nothing listens, the client's next datagram tries another server.
+        // Where nothing listens any more, the client's next datagram tries another server.
         match self.open(&origin, refused, now) {
             Some(flow) => {
                 flow.send(bytes, now);
@@ -88,16 +88,22 @@ impl Flows {
         let view = serving.pool.view();
         let reached = origin.reached(serving.listener.address);
         let key = live::flow_key(origin.client, reached, Protocol::Udp);
-        let start = serving.pool.enter(&view, &key);
+        let client = origin.client.ip();
+        let kept = serving.pool.kept(&view, client);
+        let mut start = None;
         let mut passed: Vec<_> = refused.into_iter().collect();
         loop {
-            let mut slot = None;
-            view.choose(start, |server| {
-                if !passed.contains(&server.id()) {
-                    slot = server.claim();
-                }
-                slot.is_some()
-            });
+            let claim = |server: &Arc<live::Server>| {
+                if passed.contains(&server.id()) { None } else { server.claim() }
+            };
+            let mut slot = kept.as_ref().and_then(claim);
+            if slot.is_none() {
+                let start = *start.get_or_insert_with(|| serving.pool.enter(&view, &key));
+                view.choose(start, |server| {
+                    slot = claim(server);
+                    slot.is_some()
+                });
+            }
             let Some(claimed) = slot else {
                 if refused.is_none() {
                     self.warn("no server of the pool has a free slot");
@@ -106,7 +112,10 @@ impl Flows {
             };
             let server = Arc::clone(claimed.server());
             match Flow::open(claimed, room, now) {
-                Ok(flow) => return Some(flow),
+                Ok(flow) => {
+                    serving.pool.remember(&view, client, flow.server());
+                    return Some(flow);
+                }
                 Err(error) => {
                     self.failed(&server, &error);
                     if is_exhaustion(&error) {

@@ -7,7 +7,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::advance;
 
 use super::*;
-use crate::model::Guard;
+use crate::model::{Guard, OnDown};
 use crate::proxy::closing::Closing;
 use crate::proxy::listen::{self, Addresses};
 use crate::proxy::testing::{ONE_WAY, TWO_WAY, denying, guard, udp_listener, view};
@@ -156,5 +156,42 @@ fn the_guard_is_asked_about_new_flows_alone() {
         guard(&carrying.listener, Guard::default());
         stranger.send_to(b"?", address).await.unwrap();
         assert_ne!(carrying.server.recv_from(&mut [0; 8]).await.unwrap().1, flow);
+    });
+}
+
+/// Puts a second server into the pool beside the first, in the first's turn.
+async fn add_server(carrying: &Carrying) -> Socket {
+    let other = Socket::bind(ANY_PORT).await.unwrap();
+    let pool = &carrying.listener.serving().pool;
+    let first = Arc::clone(&pool.view().servers[0]);
+    let mut both = view(&[first.address(), other.local_addr().unwrap()]);
+    both.servers[0] = first;
+    pool.publish(both);
+    other
+}
+
+#[test]
+fn a_flow_leaves_a_server_that_goes_down_unless_the_pool_drains() {
+    paused(async {
+        for (on_down, moves) in
+            [(OnDown::Drain, false), (OnDown::Rehash, true), (OnDown::Reset, true)]
+        {
+            let carrying = start(10).await;
+            let flow = carrying.ask().await;
+            carrying.answer(flow).await;
+            let other = add_server(&carrying).await;
+            let known = Arc::clone(&carrying.listener.serving().pool.view().servers[0]);
+            known.fate().set_on_down(on_down);
+            known.fate().set_down(true);
+            carrying.client.send(b"?").await.unwrap();
+            if moves {
+                let (_, flow) = other.recv_from(&mut [0; 8]).await.unwrap();
+                other.send_to(b"!", flow).await.unwrap();
+                carrying.client.recv(&mut [0; 8]).await.unwrap();
+                assert_eq!(known.open(), 0, "{on_down:?}: the old flow is over");
+            } else {
+                assert_eq!(carrying.server.recv_from(&mut [0; 8]).await.unwrap().1, flow);
+            }
+        }
     });
 }

@@ -70,7 +70,7 @@ impl Injector {
 
     /// Gives frames to the balancer from here on.
     pub(crate) fn call(&mut self, kernel: &Kernel) -> Result<()> {
-        let id = kernel.program_id()?;
+        let id = kernel.program_id(Kernel::PROGRAMS[0])?;
         for info in loaded_programs() {
             let info = info?;
             if info.id() == id {

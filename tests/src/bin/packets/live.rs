@@ -1,12 +1,14 @@
 //! Live frames: one processor injects frames at a balancer's interface; a server's end counts them.
 
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use deston::datapath::Kernel;
+use deston::datapath::{Hook, Kernel, Sizes};
 use deston::model::XdpMode;
+use deston_common::address::{AddressEntry, flags};
+use deston_common::hop::Hop;
 use deston_common::net::{Be16, Mac, UDP};
 use deston_common::sequence;
 use deston_common::server::{ServerEntry, ServerId, ServerState};
@@ -78,7 +80,7 @@ fn run(balancer: &str, server: &str) -> Result<Vec<Rounds>> {
     injector.count_on("eth0")?;
     enter(balancer)?;
     let mut kernel = deston()?;
-    let clients = kernel.attach("clients", XdpMode::Native)?;
+    let clients = kernel.attach("clients", Hook::Xdp, XdpMode::Native)?;
     injector.call(&kernel)?;
     let ifindex = nix::net::if_::if_nametoindex("clients")?;
 
@@ -148,28 +150,38 @@ fn contend(injector: &mut Injector, contender: Contender, ifindex: u32) -> Resul
 
 /// A balancer of this lab: one UDP listener, one server.
 fn deston() -> Result<Kernel> {
-    let mut kernel = Kernel::load(65_536)?;
+    let mut kernel = Kernel::load(Sizes { flows: 65_536, half_open: 65_536 })?;
     let gateway = Ipv4Addr::new(203, 0, 113, 17);
     let entry = ServerEntry {
-        address: server_address(1).into(),
-        snat_address: gateway.into(),
+        address: IpAddr::from(server_address(1)).into(),
+        snat_address: IpAddr::from(gateway).into(),
         port: Be16::from_host(PORT),
         state: ServerState::Active as u8,
         reachable: 1,
         max_connections: u32::MAX,
-        ifindex: nix::net::if_::if_nametoindex("server1")?,
-        source_mac: Mac::from_octets(mac("server1")?),
-        next_hop_mac: Mac::from_octets(neighbour(server_address(1))?),
+        hop: Hop {
+            ifindex: nix::net::if_::if_nametoindex("server1")?,
+            source_mac: Mac::from_octets(mac("server1")?),
+            next_hop_mac: Mac::from_octets(neighbour(server_address(1))?),
+            ..Hop::default()
+        },
+        ..ServerEntry::default()
     };
     kernel.put_server(ServerId(1), &entry)?;
     let mut table = Box::new(Table::EMPTY);
     sequence::fill(&mut table, &kernel::members([(1, 1)]))
         .map_err(|error| anyhow::anyhow!("{error:?}"))?;
     kernel.put_table(0, &table)?;
-    let mut key = kernel::listener_key(UDP);
-    key.address = BALANCER.into();
-    key.port = Be16::from_host(PORT);
-    kernel.put_listener(&key, &kernel::listener_entry())?;
+    for (address, flags) in [(BALANCER, flags::LISTENER), (gateway, flags::SNAT)] {
+        let entry = AddressEntry {
+            flags,
+            snat_port_min: *kernel::SNAT_PORTS.start(),
+            snat_port_max: *kernel::SNAT_PORTS.end(),
+            ..AddressEntry::default()
+        };
+        kernel.put_address(address.into(), &entry)?;
+    }
+    kernel.put_listener(BALANCER.into(), PORT, UDP, &kernel::listener_entry(Hook::Xdp))?;
     Ok(kernel)
 }
 

@@ -3,12 +3,13 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use deston::datapath::Kernel;
+use deston::datapath::{Hook, Kernel, Sizes};
+use deston_common::address::{AddressEntry, flags};
 use deston_common::net::UDP;
 use deston_common::sequence;
 use deston_common::server::ServerId;
 use deston_common::table::Table;
-use deston_tests::kernel::{self, LISTENER};
+use deston_tests::kernel::{self, Family};
 use deston_tests::packet::{Packet, Transport};
 
 use crate::inject::{Injector, Then};
@@ -31,11 +32,12 @@ pub(crate) fn measure() -> Result<()> {
     let mut injector = Injector::load()?;
     let kernel = balancer()?;
     injector.call(&kernel)?;
+    let listener = Family::V4.listener();
     let to_listener = Packet {
         transport: Transport::Udp { checksum: false },
-        ..Packet::udp((Ipv4Addr::new(203, 0, 113, 77), 0), LISTENER, &[0; 22])
+        ..Packet::udp((Ipv4Addr::new(203, 0, 113, 77), 0), listener, &[0; 22])
     };
-    let elsewhere = Packet { destination: (LISTENER.0, 9), ..to_listener.clone() };
+    let elsewhere = Packet { destination: (listener.ip(), 9).into(), ..to_listener.clone() };
     let case =
         |name, packet: &Packet, flows, then| Case { name, packet: packet.clone(), flows, then };
     let cases = [
@@ -69,21 +71,27 @@ pub(crate) fn measure() -> Result<()> {
     }
     println!(
         "\nverified instructions: {}",
-        kernel.verified_instructions()?.map_or("unknown".to_owned(), |count| count.to_string())
+        kernel
+            .verified_instructions(Kernel::PROGRAMS[0])?
+            .map_or("unknown".to_owned(), |count| count.to_string())
     );
     Ok(())
 }
 
 /// A balancer with one UDP listener and four servers, with room for every flow.
 fn balancer() -> Result<Kernel> {
-    let mut kernel = Kernel::load(262_144)?;
+    let mut kernel = Kernel::load(Sizes::default())?;
     for n in 1..=4 {
-        kernel.put_server(ServerId(n), &kernel::server_entry(n, u32::MAX))?;
+        kernel.put_server(ServerId(n), &kernel::server_entry(Family::V4, n, u32::MAX))?;
     }
     let mut table = Box::new(Table::EMPTY);
     sequence::fill(&mut table, &kernel::members((1..=4).map(|n| (n, 1))))
         .map_err(|error| anyhow::anyhow!("{error:?}"))?;
     kernel.put_table(0, &table)?;
-    kernel.put_listener(&kernel::listener_key(UDP), &kernel::listener_entry())?;
+    let listener = Family::V4.listener();
+    let ours = AddressEntry { flags: flags::LISTENER, ..AddressEntry::default() };
+    kernel.put_address(listener.ip(), &ours)?;
+    let entry = kernel::listener_entry(Hook::Xdp);
+    kernel.put_listener(listener.ip(), listener.port(), UDP, &entry)?;
     Ok(kernel)
 }

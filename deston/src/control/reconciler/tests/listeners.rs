@@ -21,6 +21,51 @@ fn every_listener_is_bound_before_any_is_opened() {
 }
 
 #[test]
+fn what_only_the_kernel_can_do_never_falls_back_to_userspace() {
+    let listener = |lines: &str| {
+        format!("[[listener]]\nname = \"a\"\naddress = \"192.0.2.1\"\n{lines}\n[[server]]\n")
+    };
+    for (lines, needs) in [
+        ("forwarding = \"dnat\"", "`forwarding = \"dnat\"`"),
+        ("port = 3000\nforwarding = \"dsr-l2\"", "`forwarding = \"dsr-l2\"`"),
+        ("port = 0", "`port = 0`"),
+        ("protocol = \"udp\"\nflows = { one_packet = true }", "`one_packet`"),
+    ] {
+        let (lab, journal) = start_beside(&listener(lines), &[]);
+        let refused = lab.err().unwrap().to_string();
+        let expected =
+            format!("listener a: {needs} needs the kernel datapath, which cannot be had: ");
+        assert!(refused.starts_with(&expected), "{refused}");
+        assert_eq!(journal.read(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_datapath_that_is_asked_for_by_name_is_had_or_refused() {
+    for datapath in ["xdp", "tc"] {
+        let text = format!("[load_balancer]\ndatapath = \"{datapath}\"\n{SERVER}");
+        let refused = start_beside(&text, &[]).0.err().unwrap().to_string();
+        let expected = format!("listener default: datapath \"{datapath}\" cannot be had: ");
+        assert!(refused.starts_with(&expected), "{refused}");
+    }
+}
+
+#[test]
+fn a_layer_7_guard_in_the_kernel_is_refused_and_one_by_auto_is_in_userspace() {
+    let text = |datapath: &str| {
+        let keys = format!("layer = \"L7\"\ndatapath = \"{datapath}\"\ndeny = [\"192.0.2.1\"]");
+        format!("[load_balancer]\n{keys}\n{SERVER}")
+    };
+    for datapath in ["xdp", "tc"] {
+        let refused = start_beside(&text(datapath), &[]).0.err().unwrap().to_string();
+        assert!(refused.contains("a guard in the kernel"), "{refused}");
+    }
+    for datapath in ["auto", "userspace"] {
+        assert!(start_beside(&text(datapath), &[]).0.is_ok());
+    }
+}
+
+#[test]
 fn a_port_in_use_starts_nothing_and_every_one_is_named() {
     let (lab, journal) = start_beside(&listeners(&[("a", 80), ("b", 81), ("c", 82)]), &[80, 82]);
     let refused = lab.err().unwrap().to_string();

@@ -2,6 +2,7 @@
 
 mod kernel;
 mod listeners;
+mod outliers;
 mod pools;
 
 use std::cell::RefCell;

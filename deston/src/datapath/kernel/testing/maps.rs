@@ -23,16 +23,16 @@ macro_rules! entries {
             $(
                 $(#[$doc])*
                 pub fn $put(&mut self, entry: &$entry<Ipv6Be>) -> Result<(), KernelError> {
-                    in_family!(&mut, self, entry.key.source, |maps, _source| {
-                        maps.$maps.insert(narrow_key(&entry.key), $narrow(entry), 0)
+                    in_family!(&mut, self, &entry.key, |maps, _source| {
+                        maps.$maps.map.insert(narrow_key(&entry.key), $narrow(entry), 0)
                     })
                     .map_err(map($name))
                 }
 
                 /// Removes one.
                 pub fn $remove(&mut self, key: &FlowKey<Ipv6Be>) -> Result<(), KernelError> {
-                    in_family!(&mut, self, key.source, |maps, _source| {
-                        maps.$maps.remove(&narrow_key(key))
+                    in_family!(&mut, self, key, |maps, _source| {
+                        maps.$maps.map.remove(&narrow_key(key))
                     })
                     .map_err(map($name))
                 }
@@ -66,16 +66,15 @@ macro_rules! all {
 impl Kernel {
     /// The reply entries of promoted flows.
     pub fn replies(&self) -> Result<Vec<ReplyEntry<Ipv6Be>>, KernelError> {
-        let v4 = self.v4.replies.iter().map(|entry| entry.map(|(_, reply)| widen_reply(reply)));
-        let v6 = self.v6.replies.iter().map(|entry| entry.map(|(_, reply)| widen_reply(reply)));
+        let v4 = self.v4.replies.entries().map(|entry| entry.map(widen_reply));
+        let v6 = self.v6.replies.entries().map(|entry| entry.map(widen_reply));
         v4.chain(v6).collect::<Result<_, _>>().map_err(map("REPLIES"))
     }
 
     /// The reply entries of half-open flows.
     pub fn half_replies(&self) -> Result<Vec<ReplyEntry<Ipv6Be>>, KernelError> {
-        let (v4, v6) = (&self.v4.half_replies, &self.v6.half_replies);
-        let v4 = v4.iter().map(|entry| entry.map(|(_, reply)| widen_reply(reply)));
-        let v6 = v6.iter().map(|entry| entry.map(|(_, reply)| widen_reply(reply)));
+        let v4 = self.v4.half_replies.entries().map(|entry| entry.map(widen_reply));
+        let v6 = self.v6.half_replies.entries().map(|entry| entry.map(widen_reply));
         v4.chain(v6).collect::<Result<_, _>>().map_err(map("HALF_REPLIES"))
     }
 

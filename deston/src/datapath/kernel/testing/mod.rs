@@ -8,7 +8,9 @@ use std::time::Duration;
 use aya::programs::{ProgramInfo, TestRun, TestRunOptions, TestRunResult};
 
 use super::error::program;
-use super::{EXPIRE4, EXPIRE6, Hook, Kernel, KernelError, TC, XDP, tc, xdp};
+use super::link::Kind;
+use super::stages::{TC_STAGES, XDP_STAGES};
+use super::{AttachError, Attached, EXPIRE4, EXPIRE6, Hook, Kernel, KernelError, TC, XDP, tc, xdp};
 
 /// Room beyond the packet for what the programs put before it or answer with.
 const ROOM: usize = 1_536;
@@ -41,7 +43,17 @@ pub struct Ran {
 
 impl Kernel {
     /// The programs by name, the balancers first.
-    pub const PROGRAMS: [&'static str; 4] = [XDP, TC, EXPIRE4, EXPIRE6];
+    pub const PROGRAMS: [&'static str; 20] = {
+        let mut programs = [XDP; 20];
+        let mut place = 0;
+        while place < 8 {
+            programs[4 + place] = XDP_STAGES[place];
+            programs[12 + place] = TC_STAGES[place];
+            place += 1;
+        }
+        (programs[1], programs[2], programs[3]) = (TC, EXPIRE4, EXPIRE6);
+        programs
+    };
 
     /// Instructions the verifier walked to accept a program (since Linux 5.16).
     pub fn verified_instructions(&self, name: &'static str) -> Result<Option<u32>, KernelError> {
@@ -53,10 +65,28 @@ impl Kernel {
         Ok(self.info(name)?.id())
     }
 
+    /// The kernel's numbers of all maps that the programs use.
+    pub fn map_ids(&self) -> Result<Vec<u32>, KernelError> {
+        let mut ids = std::collections::BTreeSet::new();
+        for name in Self::PROGRAMS {
+            let used = self.info(name)?.map_ids().map_err(program(name))?;
+            ids.extend(used.unwrap_or_default());
+        }
+        Ok(ids.into_iter().collect())
+    }
+
     fn info(&self, name: &'static str) -> Result<ProgramInfo, KernelError> {
-        let info =
-            if name == TC { tc(&self.ebpf, name)?.info() } else { xdp(&self.ebpf, name)?.info() };
+        let info = if name == TC || TC_STAGES.contains(&name) {
+            tc(&self.ebpf, name)?.info()
+        } else {
+            xdp(&self.ebpf, name)?.info()
+        };
         info.map_err(program(name))
+    }
+
+    /// Attaches at TC as Linux before 6.6 does: by a filter.
+    pub fn attach_filter(&mut self, interface: &str) -> Result<Attached, AttachError> {
+        self.attach_as(interface, Kind::Filter)
     }
 
     /// Runs the balancer at a hook on `packet`.

@@ -1,0 +1,180 @@
+//! One check of a server: what is asked, and what counts as an answer.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::model::{Health, HttpCheck};
+
+/// What a probe goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where it connects: the server, or another port of it.
+    pub address: SocketAddr,
+    /// What it asks there; `None`: that it connects is all.
+    pub request: Option<HttpCheck>,
+}
+
+impl Target {
+    /// What probes of a server at `server` go to; `None` if there are none.
+    pub(super) fn of(server: SocketAddr, health: &Health) -> Option<Self> {
+        let (request, checks) = match health {
+            Health::Off => return None,
+            Health::Tcp(checks) => (None, checks),
+            Health::Http(request, checks) => (Some(request.clone()), checks),
+        };
+        let port = checks.port.map_or(server.port(), |port| port.get());
+        Some(Self { address: SocketAddr::new(server.ip(), port), request })
+    }
+}
+
+/// One check of a server.
+pub trait Probe: Clone + Send + Sync + 'static {
+    /// Whether there is an answer. Dropped when it takes too long.
+    fn probe(&self, target: &Target) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+/// Connects, asks if something is to be asked, and closes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetworkProbe;
+
+impl Probe for NetworkProbe {
+    async fn probe(&self, target: &Target) -> io::Result<()> {
+        let stream = TcpStream::connect(target.address).await?;
+        let Some(check) = &target.request else { return Ok(()) };
+        let host = match &check.host {
+            Some(host) => host.clone(),
+            None => target.address.to_string(),
+        };
+        let status = ask(stream, &check.path, &host).await?;
+        if check.expect.iter().any(|range| range.contains(&status.as_u16())) {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("it answers with status {}", status.as_u16())))
+        }
+    }
+}
+
+/// Sends a request and gives the status of its response; the body is not waited for.
+async fn ask(stream: TcpStream, path: &str, host: &str) -> io::Result<StatusCode> {
+    let request = Request::get(path)
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, "deston")
+        .header(header::CONNECTION, HeaderValue::from_static("close"))
+        .body(Empty::<Bytes>::new())
+        .map_err(io::Error::other)?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let mut response = pin!(sender.send_request(request));
+    let response = tokio::select! {
+        response = &mut response => response,
+        // It is over: the response is there, or will never be.
+        _ = connection => response.await,
+    };
+    response.map(|response| response.status()).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::model::Checks;
+
+    fn check(path: &str, host: Option<&str>) -> HttpCheck {
+        let expect = vec![200..=299, 304..=304];
+        HttpCheck { path: path.to_owned(), host: host.map(str::to_owned), expect }
+    }
+
+    /// Asks a server that answers with `response`; gives the verdict, what it was asked and where.
+    async fn probe(response: &str, check: HttpCheck) -> (io::Result<()>, String, SocketAddr) {
+        let listening = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listening.local_addr().unwrap();
+        let server = async {
+            let (mut stream, _) = listening.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(response.as_bytes()).await.unwrap();
+            String::from_utf8(head).unwrap()
+        };
+        let target = Target { address, request: Some(check) };
+        let (verdict, head) = tokio::join!(NetworkProbe.probe(&target), server);
+        (verdict, head, address)
+    }
+
+    #[tokio::test]
+    async fn an_http_probe_asks_for_its_path_over_a_connection_of_its_own() {
+        let response = "HTTP/1.1 204 No Content\r\n\r\n";
+        let (verdict, head, address) = probe(response, check("/up?deep", None)).await;
+        verdict.unwrap();
+        assert!(head.starts_with("GET /up?deep HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains(&format!("host: {address}\r\n")), "{head}");
+        assert!(head.contains("connection: close\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn an_http_probe_asks_for_the_host_it_is_told() {
+        let response = "HTTP/1.1 304 Not Modified\r\n\r\n";
+        let (verdict, head, _) = probe(response, check("/", Some("app.example:81"))).await;
+        verdict.unwrap();
+        assert!(head.contains("host: app.example:81\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn a_status_that_is_not_expected_is_a_failure() {
+        for status in ["503 Service Unavailable", "302 Found"] {
+            let response = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+            let error = probe(&response, check("/", None)).await.0.unwrap_err();
+            let expected = format!("it answers with status {}", &status[..3]);
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_is_enough_of_an_answer() {
+        let response = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nsome";
+        probe(response, check("/", None)).await.0.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_no_http_is_a_failure() {
+        for response in ["SSH-2.0-server\r\n", ""] {
+            assert!(probe(response, check("/", None)).await.0.is_err(), "{response:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tcp_probe_connects_or_says_why_not() {
+        let listening = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target { address: listening.local_addr().unwrap(), request: None };
+        NetworkProbe.probe(&target).await.unwrap();
+        drop(listening);
+        let error = NetworkProbe.probe(&target).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn probes_go_to_the_server_or_to_another_port_of_it() {
+        let server = SocketAddr::from(([192, 0, 2, 1], 80));
+        let second = Duration::from_secs(1);
+        let checks = |port| Checks { port, interval: second, timeout: second, rise: 1, fall: 1 };
+        let address = |port| Target::of(server, &Health::Tcp(checks(port))).unwrap().address;
+        assert_eq!(address(None), server);
+        assert_eq!(address(NonZeroU16::new(81)).to_string(), "192.0.2.1:81");
+        assert_eq!(Target::of(server, &Health::Off), None);
+    }
+}

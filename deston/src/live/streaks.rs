@@ -1,0 +1,80 @@
+//! Failures of a server in a row, as connections meet them.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Counts that workers keep and `control` looks at; when in doubt a failure is missed, not made up.
+#[derive(Debug, Default)]
+pub struct Streaks {
+    /// Connects that failed since one did not.
+    refused: AtomicU32,
+    /// Connections that the server reset without a word, since one brought an answer.
+    reset: AtomicU32,
+}
+
+impl Streaks {
+    /// A connection could not be opened.
+    pub fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection was opened.
+    pub fn connected(&self) {
+        clear(&self.refused);
+    }
+
+    /// A connection broke before the server had sent anything.
+    pub fn reset(&self) {
+        self.reset.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The server has sent something.
+    pub fn answered(&self) {
+        clear(&self.reset);
+    }
+
+    /// The longest streak.
+    pub fn longest(&self) -> u32 {
+        self.refused.load(Ordering::Relaxed).max(self.reset.load(Ordering::Relaxed))
+    }
+
+    /// Counts from 0 again.
+    pub fn forget(&self) {
+        self.connected();
+        self.answered();
+    }
+}
+
+/// Sets a count to 0, without writing to what others read where it is 0 already.
+fn clear(count: &AtomicU32) {
+    if count.load(Ordering::Relaxed) != 0 {
+        count.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_count_only_in_a_row() {
+        let streaks = Streaks::default();
+        streaks.refused();
+        streaks.refused();
+        assert_eq!(streaks.longest(), 2);
+        streaks.connected();
+        streaks.refused();
+        assert_eq!(streaks.longest(), 1);
+    }
+
+    #[test]
+    fn a_server_that_takes_connections_and_resets_them_fails() {
+        let streaks = Streaks::default();
+        for _ in 0..3 {
+            streaks.connected();
+            streaks.reset();
+        }
+        assert_eq!(streaks.longest(), 3);
+        streaks.answered();
+        assert_eq!(streaks.longest(), 0);
+    }
+}

@@ -1,0 +1,196 @@
+//! What is valid and still worth knowing: what a forwarding lacks, what will not do much.
+
+use std::ops::RangeInclusive;
+
+use super::{
+    Algorithm, DatapathChoice, Forwarding, HashOn, L4, Layer, Listener, Model, Pool, SnatPorts,
+};
+
+/// Something worth knowing about a valid configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Note {
+    /// Servers answer clients past Deston.
+    #[error(
+        "listener {listener}: with `{forwarding}` no replies are seen: no SYN goes to a second \
+         server, failed handshakes eject no server, `max_connections` is not met exactly, and \
+         replies are not counted; servers need the listener's address on a device without ARP"
+    )]
+    NoReplies {
+        /// The listener.
+        listener: String,
+        /// How servers are reached.
+        forwarding: Forwarding,
+    },
+    /// Servers answer clients by their routes.
+    #[error(
+        "listener {listener}: with `dnat` servers see the client's address, so their default route \
+         must lead through Deston"
+    )]
+    RouteBack {
+        /// The listener.
+        listener: String,
+    },
+    /// The host's own connections come from some of the same ports.
+    #[error(
+        "listener {listener}: `snat_ports` {}-{} has ports of the host's own connections, {}-{}: \
+         choose others, or keep them free by `sysctl -w net.ipv4.ip_local_reserved_ports={}-{}`",
+        .ports.min, .ports.max, .host.start(), .host.end(), .ports.min, .ports.max
+    )]
+    SharedPorts {
+        /// The listener.
+        listener: String,
+        /// Its `snat_ports`.
+        ports: SnatPorts,
+        /// The host's (`net.ipv4.ip_local_port_range`).
+        host: RangeInclusive<u16>,
+    },
+    /// The algorithm keeps a client's server by itself.
+    #[error("pool {pool}: its algorithm keeps a client's server already, without [pool.sticky]")]
+    StickyTwice {
+        /// The pool.
+        pool: String,
+    },
+}
+
+/// Ports of the host's own connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPorts {
+    /// Those it takes (`net.ipv4.ip_local_port_range`, for IPv6 too).
+    pub ephemeral: RangeInclusive<u16>,
+    /// But for these (`net.ipv4.ip_local_reserved_ports`).
+    pub reserved: Vec<RangeInclusive<u16>>,
+}
+
+impl HostPorts {
+    /// Whether the host may take one of `ports`.
+    fn meet(&self, ports: SnatPorts) -> bool {
+        let is_reserved = |port| self.reserved.iter().any(|range| range.contains(&port));
+        (ports.min..=ports.max).any(|port| self.ephemeral.contains(&port) && !is_reserved(port))
+    }
+}
+
+impl Note {
+    /// The listener, of a note that matters only if the kernel carries it.
+    pub fn of_kernel_listener(&self) -> Option<&str> {
+        match self {
+            Self::NoReplies { listener, .. }
+            | Self::RouteBack { listener }
+            | Self::SharedPorts { listener, .. } => Some(listener),
+            Self::StickyTwice { .. } => None,
+        }
+    }
+
+    /// Whether something is wrong with it, so that a log should tell.
+    pub fn is_warning(&self) -> bool {
+        match self {
+            Self::NoReplies { .. } | Self::RouteBack { .. } => false,
+            Self::SharedPorts { .. } | Self::StickyTwice { .. } => true,
+        }
+    }
+}
+
+/// Everything worth knowing about a model. `host` is unknown where the system does not say.
+pub fn notes(model: &Model, host: Option<&HostPorts>) -> Vec<Note> {
+    let listeners = model.listeners.iter().flat_map(|listener| match &listener.layer {
+        Layer::L4(l4) => of_listener(listener, l4, host),
+        Layer::L7(_) => Vec::new(),
+    });
+    listeners.chain(model.pools.iter().filter_map(|pool| of_pool(pool))).collect()
+}
+
+fn of_listener(listener: &Listener, l4: &L4, host: Option<&HostPorts>) -> Vec<Note> {
+    let name = || listener.name.clone();
+    let may_be_in_kernel = l4.datapath != DatapathChoice::Userspace;
+    match l4.forwarding {
+        Forwarding::Nat => host
+            .filter(|host| may_be_in_kernel && host.meet(l4.snat_ports))
+            .map(|host| Note::SharedPorts {
+                listener: name(),
+                ports: l4.snat_ports,
+                host: host.ephemeral.clone(),
+            })
+            .into_iter()
+            .collect(),
+        Forwarding::Dnat => vec![Note::RouteBack { listener: name() }],
+        Forwarding::DsrL2 | Forwarding::DsrIpip => {
+            vec![Note::NoReplies { listener: name(), forwarding: l4.forwarding }]
+        }
+    }
+}
+
+fn of_pool(pool: &Pool) -> Option<Note> {
+    let keeps = match pool.algorithm {
+        Algorithm::IpHashing | Algorithm::Maglev(HashOn::Ip) => true,
+        Algorithm::RoundRobin
+        | Algorithm::WeightedRoundRobin
+        | Algorithm::Maglev(HashOn::Flow | HashOn::IpPort)
+        | Algorithm::LeastConnections
+        | Algorithm::P2c
+        | Algorithm::Random => false,
+    };
+    (keeps && pool.sticky.is_some()).then(|| Note::StickyTwice { pool: pool.name.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    /// What is told of a listener and its pool, on a host that takes ports from 32768 on.
+    fn told(lines: &str, reserved: &[RangeInclusive<u16>]) -> Vec<String> {
+        let text = format!(
+            "[load_balancer]\n{lines}\naddress = \"192.0.2.1\"\nport = 80\n\
+             [[server]]\naddress = \"198.51.100.1\"\nport = 80"
+        );
+        let model = config::parse("config.toml", &text).unwrap();
+        let host = HostPorts { ephemeral: 32_768..=60_999, reserved: reserved.to_vec() };
+        notes(&model, Some(&host)).iter().map(Note::to_string).collect()
+    }
+
+    #[test]
+    fn nothing_is_told_of_nat_on_ports_of_its_own() {
+        assert_eq!(told("", &[]), [""; 0]);
+    }
+
+    #[test]
+    fn direct_return_tells_what_it_lacks() {
+        for forwarding in ["dsr-l2", "dsr-ipip"] {
+            let told = told(&format!("forwarding = \"{forwarding}\""), &[]);
+            let [note] = told.as_slice() else { panic!("{told:?}") };
+            assert!(note.starts_with(&format!("listener default: with `{forwarding}`")), "{note}");
+            for lacking in ["SYN", "eject", "`max_connections`", "replies are not counted"] {
+                assert!(note.contains(lacking), "{lacking} in {note}");
+            }
+        }
+    }
+
+    #[test]
+    fn dnat_tells_of_the_route_back() {
+        let told = told("forwarding = \"dnat\"", &[]);
+        let [note] = told.as_slice() else { panic!("{told:?}") };
+        assert!(note.contains("default route must lead through Deston"), "{note}");
+    }
+
+    #[test]
+    fn ports_that_the_host_takes_too_are_told_unless_they_are_reserved() {
+        let ports = "snat_ports = \"30000-40000\"";
+        let note = "listener default: `snat_ports` 30000-40000 has ports of the host's own \
+                    connections, 32768-60999: choose others, or keep them free by \
+                    `sysctl -w net.ipv4.ip_local_reserved_ports=30000-40000`";
+        assert_eq!(told(ports, &[]), [note]);
+        assert_eq!(told(ports, &[32_768..=39_999]), [note]);
+        assert_eq!(told(ports, &[30_000..=40_000]), [""; 0]);
+        assert_eq!(told(&format!("{ports}\ndatapath = \"userspace\""), &[]), [""; 0]);
+    }
+
+    #[test]
+    fn stickiness_that_adds_nothing_is_told() {
+        let sticky = "sticky = { by = \"ip\" }";
+        let note = "pool default: its algorithm keeps a client's server already, without \
+                    [pool.sticky]";
+        for keeps in ["ip_hashing\"", "maglev\"\nhash_on = \"ip\""] {
+            assert_eq!(told(&format!("algorithm = \"{keeps}\n{sticky}"), &[]), [note]);
+        }
+        assert_eq!(told(&format!("algorithm = \"maglev\"\n{sticky}"), &[]), [""; 0]);
+    }
+}

@@ -1,0 +1,355 @@
+//! SNAT ports: which one a flow claims, when a claimed one is given to another, and what happens
+//! when none is free.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use deston_common::listener::Forwarding;
+use deston_common::outcome::Outcome;
+use deston_tests::kernel::{
+    CLIENT_ISN, Connection, Entries, Lab, MILLISECOND, SECOND, SNAT_PORTS, Setting, TCP_LISTENER,
+    TIMEOUTS, UDP_LISTENER, each, rows,
+};
+use deston_tests::packet::Packet;
+use deston_tests::packet::flags::{ACK, FIN_ACK, RST, SYN, SYN_ACK};
+use deston_tests::require_kernel;
+
+/// A lab whose flows have `count` ports.
+fn with_ports(setting: Setting, count: u16) -> Lab {
+    let mut lab = Lab::new(setting);
+    lab.listener(|entry| (entry.snat_port_min, entry.snat_port_max) = (20_000, 19_999 + count));
+    lab
+}
+
+fn syn_from(lab: &Lab, client: SocketAddr) -> Packet {
+    Packet::tcp(client, lab.listener_address(), SYN)
+}
+
+#[test]
+fn a_clients_own_port_is_kept_if_it_is_in_the_range() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let (first, last) = (*SNAT_PORTS.start(), *SNAT_PORTS.end());
+        let table = [
+            ("the first", first, true),
+            ("one of them", 20_000, true),
+            ("the last", last, true),
+            ("one too low", first - 1, false),
+            ("one too high", last + 1, false),
+            ("the lowest of all", 1, false),
+            ("the highest of all", u16::MAX, false),
+        ];
+        let mut lab = Lab::new(setting);
+        let table = table.map(|(name, port, kept)| (name, (port, kept)));
+        let count = rows(table, |(port, kept)| {
+            let connection = lab.opens(&syn_from(&lab, lab.client_at(1, port)));
+            assert_eq!(connection.source.port() == port, kept);
+            assert!(SNAT_PORTS.contains(&connection.source.port()));
+        });
+        assert_eq!(count, 7);
+    });
+}
+
+#[test]
+fn clients_with_the_same_port_get_different_ports_towards_one_server() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        for port in [20_000, 40_000] {
+            let mut lab = Lab::new(setting);
+            let ports: BTreeSet<u16> = (1..=200)
+                .map(|client| lab.opens(&syn_from(&lab, lab.client_at(client, port))))
+                .map(|connection| connection.source.port())
+                .collect();
+            assert_eq!(ports.len(), 200);
+        }
+    });
+}
+
+#[test]
+fn ports_towards_different_servers_and_protocols_do_not_meet() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        lab.server(2, |_| ());
+        lab.round_robin([1, 2]);
+        let (one, two) = (lab.establish(1), lab.establish(2));
+        assert_eq!((one.number, two.number), (1, 2));
+        let (three, four) = (lab.exchange(3), lab.exchange(4));
+        for connection in [&one, &two, &three, &four] {
+            assert_eq!(connection.source.port(), 20_000);
+        }
+        lab.replies(&one, &one.from_server(ACK).payload(b"1"));
+        lab.replies(&two, &two.from_server(ACK).payload(b"2"));
+    });
+}
+
+#[test]
+fn several_snat_addresses_multiply_the_ports() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        let addresses: Vec<_> = (1..=4).map(|n| lab.snat_address(n)).collect();
+        for listener in [TCP_LISTENER, UDP_LISTENER] {
+            lab.kernel.put_snat_addresses(listener, &addresses).unwrap();
+        }
+        lab.listener(|entry| entry.snat_count = 4);
+        let sources: BTreeSet<SocketAddr> =
+            (1..=4).map(|client| lab.establish(client).source).collect();
+        let all: BTreeSet<SocketAddr> =
+            addresses.into_iter().map(|address| (address, 20_000).into()).collect();
+        assert_eq!(sources, all);
+        lab.drops(&lab.syn(5), Outcome::SnatExhausted);
+    });
+}
+
+#[test]
+fn without_a_free_port_a_flow_is_dropped_and_nothing_changes() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 3);
+        let held: Vec<Connection> = (1..=3).map(|client| lab.establish(client)).collect();
+        let before = lab.load(1);
+        lab.drops(&lab.syn(4), Outcome::SnatExhausted);
+        lab.assert_entries(Entries::promoted(3));
+        assert_eq!(lab.load(1), before);
+        for connection in &held {
+            lab.forwards(connection, &connection.from_client(ACK).payload(b"data"));
+            lab.replies(connection, &connection.from_server(ACK).payload(b"data"));
+        }
+    });
+}
+
+#[test]
+fn a_new_client_steals_the_port_of_the_oldest_unanswered_syn() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 3);
+        let forged: Vec<Connection> = (1..=3)
+            .map(|client| {
+                lab.wait(MILLISECOND);
+                lab.open(client)
+            })
+            .collect();
+        let new = lab.open(4);
+        assert_eq!(new.source, forged[0].source, "the oldest");
+        assert_eq!(lab.half_flow(&forged[0]), None);
+        lab.assert_entries(Entries::half_open(3));
+        lab.shake_hands(&new);
+        // The others are as they were, and the next to go is the oldest of them.
+        lab.replies(&forged[2], &forged[2].from_server(SYN_ACK));
+        assert_eq!(lab.open(5).source, forged[1].source);
+    });
+}
+
+#[test]
+fn the_port_of_an_answered_syn_is_not_stolen() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        let answered = lab.open(1);
+        lab.replies(&answered, &answered.from_server(SYN_ACK));
+        lab.drops(&lab.syn(2), Outcome::SnatExhausted);
+        lab.forwards(&answered, &answered.from_client(ACK));
+        assert!(lab.is_promoted(&answered));
+    });
+}
+
+#[test]
+fn a_promoted_flows_port_is_never_stolen() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 2);
+        let (established, half_open) = (lab.establish(1), lab.open(2));
+        assert_eq!(lab.open(3).source, half_open.source);
+        lab.replies(&established, &established.from_server(ACK).payload(b"data"));
+    });
+}
+
+#[test]
+fn the_port_of_a_stale_half_open_flow_is_free() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        let answered = lab.open(1);
+        lab.replies(&answered, &answered.from_server(SYN_ACK));
+        lab.wait(TIMEOUTS.tcp_syn_ns);
+        lab.drops(&lab.syn(2), Outcome::SnatExhausted);
+        lab.wait(1);
+        let new = lab.open(2);
+        lab.shake_hands(&new);
+        assert_eq!(lab.half_flow(&answered), None);
+    });
+}
+
+#[test]
+fn an_evicted_flow_keeps_its_claim_for_a_moment() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        let answered = lab.open(1);
+        lab.replies(&answered, &answered.from_server(SYN_ACK));
+        lab.kernel.remove_half_flow(&answered.key()).unwrap();
+        lab.wait(800 * MILLISECOND + 1);
+        lab.open(2);
+        lab.assert_entries(Entries::half_open(1));
+    });
+}
+
+#[test]
+fn a_flow_that_the_client_closed_frees_its_port_after_a_second() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        let connection = lab.establish(1);
+        lab.close(&connection);
+        lab.wait(SECOND);
+        lab.drops(&lab.syn(2).seq(0), Outcome::SnatExhausted);
+        lab.wait(1);
+        let new = lab.opens(&lab.syn(2).seq(0));
+        assert_eq!(new.source, connection.source);
+        lab.assert_entries(Entries::half_open(1));
+        assert_eq!((lab.load(1).in_use, lab.load(1).entries), (0, 0));
+    });
+}
+
+#[test]
+fn a_flow_that_the_server_closed_frees_its_port_after_its_time() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        let connection = lab.establish(1);
+        lab.replies(&connection, &connection.from_server(FIN_ACK));
+        lab.forwards(&connection, &connection.from_client(FIN_ACK));
+        lab.wait(TIMEOUTS.tcp_fin_ns);
+        lab.drops(&lab.syn(2).seq(0), Outcome::SnatExhausted);
+        lab.wait(1);
+        assert_eq!(lab.opens(&lab.syn(2).seq(0)).source, connection.source);
+    });
+}
+
+#[test]
+fn a_closing_flows_port_is_reused_if_the_new_number_is_higher() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let end = CLIENT_ISN + 2;
+        let table = [
+            ("higher", end + 1_000, true),
+            ("lower", end - 1, false),
+            ("the first number again", CLIENT_ISN, false),
+            ("far behind", end.wrapping_sub(1 << 30), false),
+        ];
+        let table = table.map(|(name, seq, reused)| (name, (seq, reused)));
+        let count = rows(table, |(seq, reused)| {
+            let mut lab = with_ports(setting, 1);
+            let old = lab.establish(1);
+            lab.replies(&old, &old.from_server(FIN_ACK));
+            lab.forwards(&old, &old.from_client(FIN_ACK));
+            let syn = lab.syn(2).seq(seq);
+            if reused {
+                let new = lab.opens(&syn);
+                assert_eq!(new.source, old.source);
+                lab.assert_entries(Entries::half_open(1));
+                lab.passes(&old.from_client(ACK), Outcome::NoFlow);
+            } else {
+                lab.drops(&syn, Outcome::SnatExhausted);
+                lab.assert_entries(Entries::promoted(1));
+            }
+        });
+        assert_eq!(count, 4);
+    });
+}
+
+#[test]
+fn an_unanswered_syn_gives_way_before_a_closing_flow() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 2);
+        let closing = lab.establish(1);
+        lab.replies(&closing, &closing.from_server(FIN_ACK));
+        lab.forwards(&closing, &closing.from_client(FIN_ACK));
+        let unanswered = lab.open(2);
+        assert_eq!(lab.opens(&lab.syn(3).seq(1 << 20)).source, unanswered.source);
+        assert!(lab.flow(&closing).is_some());
+    });
+}
+
+#[test]
+fn a_reset_flows_port_is_reused_too() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        let old = lab.establish(1);
+        lab.replies(&old, &old.from_server(RST | ACK));
+        assert_eq!(lab.opens(&lab.syn(2).seq(1 << 20)).source, old.source);
+    });
+}
+
+#[test]
+fn an_open_flows_port_is_never_reused() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let table: [(&str, &[u8], &[u8]); 3] = [
+            ("established", &[], &[]),
+            ("half closed by the client", &[FIN_ACK], &[]),
+            ("half closed by the server", &[], &[FIN_ACK]),
+        ];
+        let table = table.map(|(name, forward, reply)| (name, (forward, reply)));
+        let count = rows(table, |(forward, reply)| {
+            let mut lab = with_ports(setting, 1);
+            let old = lab.establish(1);
+            forward.iter().for_each(|flags| lab.forwards(&old, &old.from_client(*flags)));
+            reply.iter().for_each(|flags| lab.replies(&old, &old.from_server(*flags)));
+            lab.wait(TIMEOUTS.tcp_fin_ns + SECOND);
+            lab.drops(&lab.syn(2).seq(1 << 20), Outcome::SnatExhausted);
+            assert!(lab.flow(&old).is_some());
+        });
+        assert_eq!(count, 3);
+    });
+}
+
+#[test]
+fn datagrams_steal_and_hold_ports_like_connections() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        let one_way = lab.opens(&lab.query(1));
+        let stolen = lab.opens(&lab.query(2));
+        assert_eq!(stolen.source, one_way.source);
+        lab.replies(&stolen, &stolen.response(b"r"));
+        lab.drops(&lab.query(3), Outcome::SnatExhausted);
+        lab.wait(TIMEOUTS.udp_two_way_ns + 1);
+        lab.opens(&lab.query(3));
+    });
+}
+
+#[test]
+fn half_of_a_range_is_found_by_probing() {
+    require_kernel!();
+    each(Setting::XDP, |setting| {
+        let mut lab = with_ports(setting, 64);
+        let established: Vec<Connection> = (1..=32).map(|client| lab.establish(client)).collect();
+        let ports: BTreeSet<u16> = established.iter().map(|c| c.source.port()).collect();
+        assert_eq!(ports.len(), 32);
+        assert!(ports.iter().all(|port| (20_000..20_064).contains(port)));
+    });
+}
+
+#[test]
+fn dnat_keeps_the_clients_tuple_and_refuses_what_would_collide() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = Lab::new(setting);
+        lab.forwarding(Forwarding::Dnat);
+        let first = lab.open(1);
+        assert_eq!(first.source, lab.client(1));
+        lab.shake_hands(&first);
+        // Another listener of the same server, and the same port of the same client.
+        let other = SocketAddr::new(lab.listener_address().ip(), 81);
+        let entry = lab.listener_entry();
+        lab.kernel.put_listener(other.ip(), other.port(), 6, &entry).unwrap();
+        let twin = Packet::tcp(lab.client(1), other, SYN);
+        lab.drops(&twin, Outcome::SnatExhausted);
+        lab.opens(&Packet::tcp(lab.client_at(1, 40_001), other, SYN));
+        lab.replies(&first, &first.from_server(ACK).payload(b"data"));
+    });
+}
