@@ -5,9 +5,9 @@ use deston_common::net::Ipv6Be;
 
 use super::error::map;
 use super::family::{is_v4, narrow_key, widen_flow, widen_reply};
-use super::{Kernel, KernelError};
+use super::{KernelError, Maps};
 
-impl Kernel {
+impl Maps {
     /// All promoted flows, as they stand while they are read.
     pub fn flows(&self) -> impl Iterator<Item = FlowEntry<Ipv6Be>> + '_ {
         self.try_flows().filter_map(Result::ok)
