@@ -104,7 +104,7 @@ impl Drop for Trace {
     fn drop(&mut self) {
         let spent = self.maps.put_trace(&TraceFilter::default());
         if let Err(error) = spent.and(self.maps.switch(flags::TRACE, false)) {
-            tracing::error!(%error, "the trace goes on: `deston trace --count 0` ends it");
+            tracing::error!(%error, "the programs may go on telling of packets: another `deston trace` ends that");
         }
     }
 }
