@@ -4,7 +4,7 @@ use aya::maps::MapInfo;
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::{EbpfSectionKind, Object};
 
-use super::maps::{Pairs, Shared};
+use super::maps::Maps;
 use super::names::{self, Names};
 use super::pin::{self, Instance};
 use super::stages::Stages;
@@ -80,10 +80,10 @@ impl Kernel {
         }
         tc_mut(&mut ebpf, TC)?.load().map_err(error::program(TC))?;
         Ok(Self {
-            v4: Pairs::take_v4(&mut ebpf)?,
-            v6: Pairs::take_v6(&mut ebpf)?,
-            shared: Shared::take(&mut ebpf)?,
+            maps: Maps::take(&mut ebpf)?,
             events: Some(maps::take(&mut ebpf, "EVENTS")?),
+            #[cfg(feature = "testing")]
+            traces: maps::take(&mut ebpf, "TRACES")?,
             names,
             instance: None,
             is_adopted: false,
