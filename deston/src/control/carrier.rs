@@ -1,7 +1,7 @@
 //! Which datapath carries a listener.
 
 use super::kernel::KernelDatapath;
-use crate::datapath::{Asked, DatapathError};
+use crate::datapath::{Chosen, DatapathError, Hook};
 use crate::model::{DatapathChoice, KernelOnly, Layer, Listener, Pool, Server};
 
 /// What carries a listener's traffic.
@@ -9,8 +9,8 @@ use crate::model::{DatapathChoice, KernelOnly, Layer, Listener, Pool, Server};
 pub enum Carrier {
     /// The worker threads of this process.
     Userspace,
-    /// The kernel's programs.
-    Kernel,
+    /// The kernel's programs at a hook.
+    Kernel(Hook),
 }
 
 impl Carrier {
@@ -18,7 +18,8 @@ impl Carrier {
     pub fn name(self) -> &'static str {
         match self {
             Self::Userspace => "userspace",
-            Self::Kernel => "xdp",
+            Self::Kernel(Hook::Xdp) => "xdp",
+            Self::Kernel(Hook::Tc) => "tc",
         }
     }
 }
@@ -52,17 +53,6 @@ pub enum NoCarrier {
         /// Why not.
         source: Box<DatapathError>,
     },
-    /// Guards of layer 7 listeners run in userspace alone.
-    #[error(
-        "listener {listener}: a guard in the kernel, `datapath = \"{asked}\"` of layer 7, is not \
-         available in this version; write \"auto\" or \"userspace\" to have it in userspace"
-    )]
-    GuardNotYet {
-        /// The listener.
-        listener: String,
-        /// Its datapath.
-        asked: DatapathChoice,
-    },
 }
 
 /// Decides what carries a listener, and logs why it is not the faster one.
@@ -71,51 +61,84 @@ pub(super) fn choose(
     pool: &Pool,
     kernel: &mut impl KernelDatapath,
 ) -> Result<Carrier, NoCarrier> {
-    let is_l7 = matches!(listener.layer, Layer::L7(_));
-    match listener.datapath() {
-        DatapathChoice::Userspace => Ok(Carrier::Userspace),
-        asked @ (DatapathChoice::Xdp | DatapathChoice::Tc) if is_l7 => {
-            Err(NoCarrier::GuardNotYet { listener: listener.name.clone(), asked })
-        }
-        DatapathChoice::Auto if is_l7 => Ok(Carrier::Userspace),
-        DatapathChoice::Auto => match kernel.carry(listener, &pool.servers, Asked::Auto) {
-            Ok(()) => {
-                tracing::info!(listener = listener.name, datapath = "xdp", "datapath chosen");
-                Ok(Carrier::Kernel)
-            }
-            Err(reason) => {
-                if let Some(needs) = listener.needs_kernel() {
-                    let listener = listener.name.clone();
-                    return Err(NoCarrier::Needed { listener, needs, source: reason.into() });
+    let choice = match &listener.layer {
+        Layer::L4(l4) => l4.datapath,
+        Layer::L7(_) => return Ok(Carrier::Userspace),
+    };
+    if choice == DatapathChoice::Userspace {
+        return Ok(Carrier::Userspace);
+    }
+    match (kernel.carry(listener, &pool.servers), choice) {
+        (Ok(Chosen { hook, why_not_xdp }), _) => {
+            let carrier = Carrier::Kernel(hook);
+            let (listener, datapath) = (&listener.name, carrier.name());
+            match why_not_xdp {
+                Some(reason) => {
+                    tracing::info!(listener, datapath, why_not_xdp = %reason, "datapath chosen");
                 }
-                tracing::info!(
-                    listener = listener.name,
-                    datapath = "userspace",
-                    why_not_xdp = %reason,
-                    "datapath chosen"
-                );
-                Ok(Carrier::Userspace)
+                None => tracing::info!(listener, datapath, "datapath chosen"),
             }
-        },
-        DatapathChoice::Xdp | DatapathChoice::Tc => {
-            insist(listener, &pool.servers, kernel)?;
-            Ok(Carrier::Kernel)
+            Ok(carrier)
         }
+        (Err(reason), DatapathChoice::Auto) if listener.needs_kernel().is_none() => {
+            tracing::info!(
+                listener = listener.name,
+                datapath = "userspace",
+                why_not_kernel = %reason,
+                "datapath chosen"
+            );
+            Ok(Carrier::Userspace)
+        }
+        (Err(reason), _) => Err(refused(listener, reason)),
     }
 }
 
-/// Makes the kernel ready to carry a listener with some servers, or says why it cannot.
-pub(super) fn insist(
+/// Makes the kernel ready for servers that are new to a listener it carries, or says why it cannot.
+pub(super) fn extend(
     listener: &Listener,
     servers: &[Server],
     kernel: &mut impl KernelDatapath,
 ) -> Result<(), NoCarrier> {
-    kernel.carry(listener, servers, Asked::Explicitly).map_err(|source| {
-        let (asked, source) = (listener.datapath(), source.into());
-        let name = listener.name.clone();
-        match listener.needs_kernel() {
-            Some(needs) => NoCarrier::Needed { listener: name, needs, source },
-            None => NoCarrier::Asked { listener: name, asked, source },
+    kernel.reach(listener, servers).map_err(|reason| refused(listener, reason))
+}
+
+/// Who lets clients of a listener of userspace in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guarded {
+    /// The kernel's programs first.
+    InKernel,
+    /// Userspace alone.
+    InUserspace,
+}
+
+/// Makes the kernel ready to guard a listener of userspace, if there is something to guard and the
+/// kernel can. Only where it was asked for by name is it an error if not.
+pub(super) fn guard(
+    listener: &Listener,
+    kernel: &mut impl KernelDatapath,
+) -> Result<Guarded, NoCarrier> {
+    let choice = listener.datapath();
+    if listener.guard.is_open() || choice == DatapathChoice::Userspace {
+        return Ok(Guarded::InUserspace);
+    }
+    match (kernel.guard(listener), choice) {
+        (Ok(Chosen { hook, .. }), _) => {
+            let hook = Carrier::Kernel(hook).name();
+            tracing::info!(listener = listener.name, hook, "guarded in the kernel");
+            Ok(Guarded::InKernel)
         }
-    })
+        (Err(reason), DatapathChoice::Xdp | DatapathChoice::Tc) => Err(refused(listener, reason)),
+        (Err(reason), DatapathChoice::Auto | DatapathChoice::Userspace) => {
+            tracing::debug!(listener = listener.name, %reason, "not guarded in the kernel");
+            Ok(Guarded::InUserspace)
+        }
+    }
+}
+
+fn refused(listener: &Listener, reason: DatapathError) -> NoCarrier {
+    let (name, source) = (listener.name.clone(), reason.into());
+    match listener.needs_kernel() {
+        Some(needs) => NoCarrier::Needed { listener: name, needs, source },
+        None => NoCarrier::Asked { listener: name, asked: listener.datapath(), source },
+    }
 }

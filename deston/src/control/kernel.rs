@@ -4,12 +4,13 @@
 //! then with its table, then its listener; removal goes the other way.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use deston_common::server::{ServerId, ServerState};
 use deston_common::table::Table;
 
-use crate::datapath::{Asked, Datapath, DatapathError};
-use crate::model::{Listener, Server};
+use crate::datapath::{Chosen, Datapath, DatapathError};
+use crate::model::{Listener, Pool, Server};
 
 /// The kernel did not take a change.
 #[derive(Debug, thiserror::Error)]
@@ -42,25 +43,38 @@ pub enum NotTaken {
 
 /// The kernel datapath. [`Datapath`] is the one there is; tests have one on paper.
 pub trait KernelDatapath {
-    /// Whether this listener can be carried; `Err` says why not, for a user to read. Makes ready
-    /// to carry it, which changes nothing for any packet.
-    fn carry(
-        &mut self,
-        listener: &Listener,
-        servers: &[Server],
-        asked: Asked,
-    ) -> Result<(), DatapathError>;
+    /// The servers that the process before has left in the kernel. Everything that it left stays in
+    /// force until `take_over`.
+    fn adopt(&mut self) -> Vec<(ServerId, SocketAddr)>;
 
-    /// Makes a server known, or changes its limit or state.
+    /// The identifier that a server had in the process before.
+    fn remembered(&self, pool: &str, address: SocketAddr) -> Option<ServerId>;
+
+    /// Ends the adoption: what is not configured again takes no new flow.
+    fn take_over(&mut self);
+
+    /// Whether and where this listener can be carried; `Err` says why not, for a user to read. Makes
+    /// ready to carry it, which changes nothing for any packet.
+    fn carry(&mut self, listener: &Listener, servers: &[Server]) -> Result<Chosen, DatapathError>;
+
+    /// Makes ready for servers that are new to a listener that is carried.
+    fn reach(&mut self, listener: &Listener, servers: &[Server]) -> Result<(), DatapathError>;
+
+    /// Whether and where clients of a listener of userspace can be let in or refused. Makes ready
+    /// for it.
+    fn guard(&mut self, listener: &Listener) -> Result<Chosen, DatapathError>;
+
+    /// Makes a server of a pool known, or changes its settings or state.
     fn put_server(
         &mut self,
+        pool: &Pool,
         id: ServerId,
         server: &Server,
         state: ServerState,
     ) -> Result<(), NotTaken>;
 
-    /// Replaces a pool's table.
-    fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), NotTaken>;
+    /// Replaces a pool's table, or changes its settings.
+    fn put_table(&mut self, pool: &Pool, table: &Table) -> Result<(), NotTaken>;
 
     /// Makes a listener known, or changes its settings or pool.
     fn put_listener(&mut self, listener: &Listener) -> Result<(), NotTaken>;
@@ -74,8 +88,8 @@ pub trait KernelDatapath {
     /// Forgets a pool; no listener is served by it.
     fn forget_pool(&mut self, pool: &str);
 
-    /// Stops new flows to a removed server; those it has are carried on.
-    fn drain_server(&mut self, id: ServerId);
+    /// Stops new flows to a server; those that it has are carried on, and ended after `within`.
+    fn drain_server(&mut self, id: ServerId, within: Duration);
 
     /// Flows that a server has.
     fn open_flows(&self, id: ServerId) -> u64;
@@ -85,29 +99,47 @@ pub trait KernelDatapath {
 }
 
 impl KernelDatapath for Datapath {
-    fn carry(
-        &mut self,
-        listener: &Listener,
-        servers: &[Server],
-        asked: Asked,
-    ) -> Result<(), DatapathError> {
-        let servers: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
-        Self::carry(self, listener, &servers, asked)
+    fn adopt(&mut self) -> Vec<(ServerId, SocketAddr)> {
+        Self::adopt(self).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what the process before left in the kernel is not adopted");
+            Vec::new()
+        })
+    }
+
+    fn remembered(&self, pool: &str, address: SocketAddr) -> Option<ServerId> {
+        Self::remembered(self, pool, address).ok().flatten()
+    }
+
+    fn take_over(&mut self) {
+        report(Self::take_over(self));
+    }
+
+    fn carry(&mut self, listener: &Listener, servers: &[Server]) -> Result<Chosen, DatapathError> {
+        Self::carry(self, listener, &addresses(servers))
+    }
+
+    fn reach(&mut self, listener: &Listener, servers: &[Server]) -> Result<(), DatapathError> {
+        Self::reach(self, listener, &addresses(servers))
+    }
+
+    fn guard(&mut self, listener: &Listener) -> Result<Chosen, DatapathError> {
+        Self::guard(self, listener)
     }
 
     fn put_server(
         &mut self,
+        pool: &Pool,
         id: ServerId,
         server: &Server,
         state: ServerState,
     ) -> Result<(), NotTaken> {
-        let told = Self::put_server(self, id, server, state);
+        let told = Self::put_server(self, pool, id, server, state);
         told.map_err(|source| NotTaken::Server { name: server.name.clone(), source: source.into() })
     }
 
-    fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), NotTaken> {
+    fn put_table(&mut self, pool: &Pool, table: &Table) -> Result<(), NotTaken> {
         let told = Self::put_table(self, pool, table);
-        told.map_err(|source| NotTaken::Pool { name: pool.to_owned(), source: source.into() })
+        told.map_err(|source| NotTaken::Pool { name: pool.name.clone(), source: source.into() })
     }
 
     fn put_listener(&mut self, listener: &Listener) -> Result<(), NotTaken> {
@@ -130,8 +162,8 @@ impl KernelDatapath for Datapath {
         report(Self::forget_pool(self, pool));
     }
 
-    fn drain_server(&mut self, id: ServerId) {
-        report(Self::drain_server(self, id));
+    fn drain_server(&mut self, id: ServerId, within: Duration) {
+        report(Self::drain_server(self, id, within));
     }
 
     fn open_flows(&self, id: ServerId) -> u64 {
@@ -142,6 +174,10 @@ impl KernelDatapath for Datapath {
     fn forget_server(&mut self, id: ServerId) {
         report(Self::forget_server(self, id));
     }
+}
+
+fn addresses(servers: &[Server]) -> Vec<SocketAddr> {
+    servers.iter().map(|server| server.address).collect()
 }
 
 /// What removes cannot be refused; a failure leaves something behind that carries nothing new.

@@ -35,12 +35,15 @@ pub use summary::{Counts, Summary};
 pub use userspace::UserspaceDatapath;
 
 use crate::config::{self, Report};
-use crate::datapath::{self, Datapath, DatapathError};
-use crate::model::{self, Model};
+use crate::datapath::{self, Datapath, DatapathError, Failing};
+use crate::model::{self, Model, OnStop};
 use crate::proxy::Proxy;
 
 /// How often it is looked at whether servers fail: none is ejected much later than it deserves.
 const JUDGE: Duration = Duration::from_secs(1);
+
+/// How often it is asked whether removed servers have finished.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// What an operator asks of a running Deston.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +79,8 @@ pub struct Control {
     path: PathBuf,
     reconciler: Reconciler<Proxy, Datapath>,
     probes: Probes<NetworkProbe>,
+    /// Servers that fail their clients, by what the kernel sees.
+    failing: mpsc::Receiver<Failing>,
     /// Reads the file in a thread of its own, since looking names up may take long; at most one.
     loading: JoinSet<Result<Model, Report>>,
     /// Whether the file may have changed since `loading` began.
@@ -86,13 +91,13 @@ impl Control {
     /// Starts workers and listeners. `path` is what a reload will read.
     pub fn start(path: &Path, model: Model) -> Result<Self, StartError> {
         let proxy = Proxy::start(model.runtime.workers)?;
-        let datapath = Datapath::new(model.kernel.clone());
+        let (datapath, failing) = Datapath::new(model.kernel.clone());
         let reconciler = Reconciler::start(model, proxy, datapath)?;
         let mut probes = Probes::new(NetworkProbe);
         probes.follow(reconciler.probed());
         warn(&reconciler);
         let (path, loading) = (path.to_owned(), JoinSet::new());
-        Ok(Self { path, reconciler, probes, loading, stale: false })
+        Ok(Self { path, reconciler, probes, failing, loading, stale: false })
     }
 
     /// Serves until it is told to stop, and then until connections have finished.
@@ -100,6 +105,8 @@ impl Control {
         tracing::info!(workers = self.reconciler.model().runtime.workers, "ready");
         let mut judging = interval(JUDGE);
         judging.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 signal = signals.recv() => match signal {
@@ -111,7 +118,9 @@ impl Control {
                     Err(error) => tracing::error!(%error, "reading the configuration failed"),
                 },
                 transition = self.probes.next() => self.note(&transition),
+                Some(failing) = self.failing.recv() => self.reconciler.suspect(failing),
                 now = judging.tick() => self.reconciler.judge(now),
+                _ = sweep.tick() => self.reconciler.sweep(),
             }
         }
         self.stop(signals).await
@@ -191,12 +200,17 @@ impl Control {
 
     async fn stop(self, mut signals: mpsc::Receiver<Signal>) -> Ending {
         let deadline = self.reconciler.model().runtime.drain_timeout;
+        let kernel = &self.reconciler.model().kernel;
+        // What is not pinned ends with the process.
+        let on_stop = if kernel.pin { kernel.on_stop } else { OnStop::Detach };
         tracing::info!(
             ?deadline,
             "stopping: connections may finish; a second signal ends them at once"
         );
         let (proxy, datapath) = self.reconciler.into_datapaths();
-        let draining = async { tokio::join!(proxy.drain(deadline), finish(datapath, deadline)).0 };
+        let hurry = datapath.hurry();
+        let mut finished = tokio::task::spawn_blocking(move || finish(datapath, deadline, on_stop));
+        let draining = async { tokio::join!(proxy.drain(deadline), &mut finished) };
         let second = async {
             loop {
                 match signals.recv().await {
@@ -207,11 +221,14 @@ impl Control {
             }
         };
         tokio::select! {
-            drained = draining => {
+            (drained, finished) = draining => {
+                told(finished);
                 tracing::info!(finished = drained.finished, aborted = drained.aborted, "stopped");
                 Ending::Drained
             }
             () = second => {
+                hurry.up();
+                told(finished.await);
                 tracing::warn!("stopped at once; open connections were cut");
                 Ending::Forced
             }
@@ -230,17 +247,32 @@ fn warn(reconciler: &Reconciler<Proxy, Datapath>) {
     }
 }
 
-/// Lets the kernel's flows finish, says what the kernel has counted, and detaches.
-async fn finish(mut datapath: Datapath, deadline: Duration) {
-    let finished = tokio::task::spawn_blocking(move || {
-        let open = datapath.drain(deadline)?;
-        if let Some(report) = datapath.report()? {
-            tracing::info!("{}", counted(&report));
-            tracing::info!(open_flows = open, "the kernel datapath is detached");
+/// Ends the kernel datapath, and says what the kernel has counted: lets its flows finish and detaches
+/// it, or leaves it at work. Blocks.
+fn finish(
+    mut datapath: Datapath,
+    deadline: Duration,
+    on_stop: OnStop,
+) -> Result<(), DatapathError> {
+    let open = match on_stop {
+        OnStop::Detach => datapath.drain(deadline)?,
+        OnStop::Keep => 0,
+    };
+    let Some(report) = datapath.report()? else { return Ok(()) };
+    tracing::info!("{}", counted(&report));
+    datapath.stop(on_stop)?;
+    match on_stop {
+        OnStop::Detach => tracing::info!(open_flows = open, "the kernel datapath is detached"),
+        OnStop::Keep => {
+            tracing::info!("the kernel datapath goes on; `deston detach` takes it away");
         }
-        Ok::<_, DatapathError>(())
-    });
-    match finished.await {
+    }
+    Ok(())
+}
+
+/// Says what went wrong with the end of the kernel datapath, if something did.
+fn told(finished: Result<Result<(), DatapathError>, tokio::task::JoinError>) {
+    match finished {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%error, "the kernel datapath did not stop cleanly"),
         Err(error) => tracing::error!(%error, "the kernel datapath did not stop cleanly"),

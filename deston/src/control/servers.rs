@@ -38,6 +38,8 @@ pub enum Condition {
 #[derive(Debug, Default)]
 pub(super) struct Servers {
     known: BTreeMap<ServerKey, Known>,
+    /// Servers that only the process before knew: flows may name them.
+    former: BTreeMap<ServerId, SocketAddr>,
 }
 
 /// A server that is known.
@@ -92,9 +94,24 @@ impl Known {
     pub(super) fn is_eligible(&self) -> bool {
         self.state() == ServerState::Active
     }
+
+    /// Whether its connections shall finish and not last: it is on its way out.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.drain || self.presence == Presence::Removed
+    }
 }
 
 impl Servers {
+    /// Takes note of the servers that the process before has left in the kernel.
+    pub(super) fn adopt(&mut self, former: impl IntoIterator<Item = (ServerId, SocketAddr)>) {
+        self.former.extend(former);
+    }
+
+    /// Servers that the process before has left in the kernel, and that nobody has claimed.
+    pub(super) fn former(&self) -> impl Iterator<Item = ServerId> {
+        self.former.keys().copied()
+    }
+
     /// The server of a key.
     pub(super) fn get(&self, key: &ServerKey) -> Option<&Known> {
         self.known.get(key)
@@ -103,6 +120,11 @@ impl Servers {
     /// The server of a key that the configuration has.
     pub(super) fn configured(&mut self, key: &ServerKey) -> Option<&mut Known> {
         self.known.get_mut(key).filter(|known| known.presence == Presence::Configured)
+    }
+
+    /// The server of an identifier.
+    pub(super) fn key(&self, id: ServerId) -> Option<&ServerKey> {
+        self.known.iter().find(|(_, known)| known.live.id() == id).map(|(key, _)| key)
     }
 
     /// Every server that is known.
@@ -117,17 +139,20 @@ impl Servers {
         added: impl Iterator<Item = &'a ServerKey>,
     ) -> Result<(), NoIdentifier> {
         let wanted = added.filter(|key| !self.known.contains_key(key)).count();
-        let free = (MAX_SERVERS as usize - 1).saturating_sub(self.known.len());
+        let taken = self.known.len() + self.former.len();
+        let free = (MAX_SERVERS as usize - 1).saturating_sub(taken);
         if wanted > free { Err(NoIdentifier { wanted, free }) } else { Ok(()) }
     }
 
     /// Puts in a server, or changes the limit of one that is known. A server that comes back after
-    /// its removal is the same one and counts as up.
+    /// its removal is the same one and counts as up. `had` is the identifier that it had in the
+    /// process before.
     pub(super) fn put(
         &mut self,
         key: ServerKey,
         server: &model::Server,
         on_down: OnDown,
+        had: Option<ServerId>,
     ) -> Result<&Known, NoIdentifier> {
         let limit = server.max_connections.get();
         let known = match self.known.remove(&key) {
@@ -141,7 +166,8 @@ impl Servers {
                 Known { condition, presence, drain: server.drain, ..known }
             }
             None => {
-                let id = self.free_identifier().ok_or(NoIdentifier { wanted: 1, free: 0 })?;
+                let id = self.claim(server.address, had).or_else(|| self.free_identifier());
+                let id = id.ok_or(NoIdentifier { wanted: 1, free: 0 })?;
                 let name = server.name.clone();
                 Known {
                     live: Arc::new(live::Server::new(id, name, server.address, limit)),
@@ -178,11 +204,29 @@ impl Servers {
         for known in gone.values() {
             kernel.forget_server(known.live.id());
         }
+        self.former.retain(|id, _| {
+            let is_idle = kernel.open_flows(*id) == 0;
+            if is_idle {
+                kernel.forget_server(*id);
+            }
+            !is_idle
+        });
+    }
+
+    /// The identifier that the process before gave the server of an address; if it had it in
+    /// several pools, the one it `had` in this pool.
+    fn claim(&mut self, address: SocketAddr, had: Option<ServerId>) -> Option<ServerId> {
+        let is_it = |id: &ServerId| self.former.get(id) == Some(&address);
+        let any = || self.former.iter().find(|(_, of)| **of == address).map(|(id, _)| *id);
+        let id = had.filter(is_it).or_else(any)?;
+        self.former.remove(&id);
+        Some(id)
     }
 
     fn free_identifier(&self) -> Option<ServerId> {
+        let known = self.known.values().map(|known| known.live.id());
         let taken: std::collections::BTreeSet<u16> =
-            self.known.values().map(|known| known.live.id().0).collect();
+            known.chain(self.former()).map(|id| id.0).collect();
         (1..MAX_SERVERS as u16).find(|id| !taken.contains(id)).map(ServerId)
     }
 }

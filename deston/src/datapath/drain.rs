@@ -24,6 +24,11 @@ impl Drain {
         Ok(Self { until: Instant::now() + limit, look: interval(LOOK), counted: None })
     }
 
+    /// Waits for nothing any more.
+    pub(super) fn hurry(&mut self) {
+        self.until = Instant::now();
+    }
+
     /// Waits for the time to look. Cancel safe.
     pub(super) async fn due(&mut self) {
         self.look.tick().await;

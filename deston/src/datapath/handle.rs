@@ -6,18 +6,22 @@
 //! the handle, which detaches everything.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc as answers;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use deston_common::limits::MAX_SERVERS;
 use deston_common::server::{ServerId, ServerState};
 use deston_common::table::Table;
-use tokio::sync::mpsc as requests;
+use tokio::sync::{Notify, mpsc as requests};
 
-use super::balancer::{Balancer, DatapathError, Report};
+use super::balancer::{Balancer, Chosen, DatapathError, Report};
 use super::drain::Drain;
-use super::plan::Asked;
-use crate::model::{self, Listener};
+use super::kernel;
+use super::plan::{Reason, Role};
+use super::suspects::Failing;
+use crate::model::{self, Layer, Listener, OnStop};
 
 /// Requests are answered one by one and their sender waits, so there is never more than one.
 const QUEUE: usize = 1;
@@ -25,7 +29,20 @@ const QUEUE: usize = 1;
 /// The kernel datapath.
 pub struct Datapath {
     settings: model::Kernel,
+    failing: requests::Sender<Failing>,
+    hurry: Arc<Notify>,
     running: Option<Running>,
+}
+
+/// Ends a drain at once.
+#[derive(Debug)]
+pub struct Hurry(Arc<Notify>);
+
+impl Hurry {
+    /// Does it.
+    pub fn up(self) {
+        self.0.notify_one();
+    }
 }
 
 struct Running {
@@ -41,58 +58,84 @@ struct Request {
 type Answerer = answers::SyncSender<Result<Answer, DatapathError>>;
 
 enum Command {
-    Carry(Box<Listener>, Vec<SocketAddr>, Asked),
-    PutServer(ServerId, Box<model::Server>, ServerState),
-    DrainServer(ServerId),
+    Carry(Arc<Listener>, Vec<SocketAddr>, Role),
+    Reach(Arc<Listener>, Vec<SocketAddr>),
+    PutServer(Box<(model::Pool, model::Server)>, ServerId, ServerState),
+    DrainServer(ServerId, Duration),
     ForgetServer(ServerId),
     OpenFlows(ServerId),
-    PutTable(String, Box<Table>),
+    PutTable(Box<model::Pool>, Box<Table>),
     ForgetPool(String),
-    Open(Box<Listener>),
-    Close(Box<Listener>),
+    Open(Arc<Listener>),
+    Close(Arc<Listener>),
     Settle,
+    Adopt,
+    Remembered(String, SocketAddr),
+    TakeOver,
     Drain(Duration),
+    Stop(OnStop),
     Report,
 }
 
 enum Answer {
     Done,
+    Chosen(Chosen),
     Flows(u64),
+    Servers(Vec<(ServerId, SocketAddr)>),
+    Server(Option<ServerId>),
     Report(Option<Report>),
 }
 
 impl Datapath {
-    /// A datapath that has touched nothing yet.
-    pub fn new(settings: model::Kernel) -> Self {
-        Self { settings, running: None }
+    /// A datapath that has touched nothing yet, and what tells of servers that fail their clients.
+    pub fn new(settings: model::Kernel) -> (Self, requests::Receiver<Failing>) {
+        let (failing, heard) = requests::channel(MAX_SERVERS as usize);
+        let hurry = Arc::new(Notify::new());
+        (Self { settings, failing, hurry, running: None }, heard)
     }
 
-    /// Whether the kernel can carry a layer 4 listener. If so, the programs are loaded and attached
-    /// to its interfaces, which changes nothing for any packet until a listener is opened. They
-    /// stay attached until [`settle`](Self::settle), or for as long as a listener needs them.
+    /// Whether and where the kernel can carry a layer 4 listener. If so, the programs are loaded and
+    /// attached to its interfaces, which changes nothing for any packet until a listener is opened.
+    /// They stay attached until [`settle`](Self::settle), or for as long as a listener needs them.
     pub fn carry(
         &mut self,
         listener: &Listener,
         servers: &[SocketAddr],
-        asked: Asked,
-    ) -> Result<(), DatapathError> {
-        let command = Command::Carry(Box::new(listener.clone()), servers.to_vec(), asked);
-        self.tell(command)
+    ) -> Result<Chosen, DatapathError> {
+        let Layer::L4(l4) = &listener.layer else { return Err(Reason::NotLayer4.into()) };
+        let role = Role::Balance(l4.forwarding);
+        self.choose(Command::Carry(Arc::new(listener.clone()), servers.to_vec(), role))
     }
 
-    /// Writes a server, and keeps the way to it known from here on.
+    /// The same for the guard of a listener that userspace serves.
+    pub fn guard(&mut self, listener: &Listener) -> Result<Chosen, DatapathError> {
+        self.choose(Command::Carry(Arc::new(listener.clone()), Vec::new(), Role::Guard))
+    }
+
+    /// Makes ready for servers that are new to a listener that the kernel carries.
+    pub fn reach(
+        &mut self,
+        listener: &Listener,
+        servers: &[SocketAddr],
+    ) -> Result<(), DatapathError> {
+        self.tell(Command::Reach(Arc::new(listener.clone()), servers.to_vec()))
+    }
+
+    /// Writes a server of a pool, and keeps the way to it known from here on.
     pub fn put_server(
         &mut self,
+        pool: &model::Pool,
         id: ServerId,
         server: &model::Server,
         state: ServerState,
     ) -> Result<(), DatapathError> {
-        self.tell(Command::PutServer(id, Box::new(server.clone()), state))
+        self.tell(Command::PutServer(Box::new((pool.clone(), server.clone())), id, state))
     }
 
-    /// Takes a server out: it gets no new flow, and its old ones go on.
-    pub fn drain_server(&mut self, id: ServerId) -> Result<(), DatapathError> {
-        self.tell(Command::DrainServer(id))
+    /// Takes a server out: it gets no new flow, and old ones that last longer than `within` are
+    /// ended.
+    pub fn drain_server(&mut self, id: ServerId, within: Duration) -> Result<(), DatapathError> {
+        self.tell(Command::DrainServer(id, within))
     }
 
     /// Forgets a server that has no flow and that no table names.
@@ -100,17 +143,14 @@ impl Datapath {
         self.tell(Command::ForgetServer(id))
     }
 
-    /// Flows that count against a server.
+    /// Flows that name a server.
     pub fn open_flows(&self, id: ServerId) -> Result<u64, DatapathError> {
-        match self.ask(Command::OpenFlows(id))? {
-            Answer::Flows(flows) => Ok(flows),
-            Answer::Done | Answer::Report(_) => Ok(0),
-        }
+        self.count(Command::OpenFlows(id))
     }
 
-    /// Swaps a pool's table: a packet sees the old one or the new one.
-    pub fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), DatapathError> {
-        self.tell(Command::PutTable(pool.to_owned(), Box::new(*table)))
+    /// Swaps a pool's table, or changes its settings: a packet sees the old ones or the new ones.
+    pub fn put_table(&mut self, pool: &model::Pool, table: &Table) -> Result<(), DatapathError> {
+        self.tell(Command::PutTable(Box::new(pool.clone()), Box::new(*table)))
     }
 
     /// Forgets a pool that no open listener is served by.
@@ -121,12 +161,12 @@ impl Datapath {
     /// Opens a listener that can be carried, or changes its settings; its pool's servers and table
     /// must stand already.
     pub fn open(&mut self, listener: &Listener) -> Result<(), DatapathError> {
-        self.tell(Command::Open(Box::new(listener.clone())))
+        self.tell(Command::Open(Arc::new(listener.clone())))
     }
 
     /// Closes a listener: it gets no new flow, and its old ones go on.
     pub fn close(&mut self, listener: &Listener) -> Result<(), DatapathError> {
-        self.tell(Command::Close(Box::new(listener.clone())))
+        self.tell(Command::Close(Arc::new(listener.clone())))
     }
 
     /// Ends the preparations of [`carry`](Self::carry), applied or not: interfaces that nothing needs
@@ -138,32 +178,77 @@ impl Datapath {
     /// Closes every listener and waits until no TCP flow is open, at most for `deadline`; returns
     /// how many were. Blocks.
     pub fn drain(&mut self, deadline: Duration) -> Result<u64, DatapathError> {
-        if self.running.is_none() {
-            return Ok(0);
+        self.count(Command::Drain(deadline))
+    }
+
+    /// Ends a drain that is under way, as if its deadline had come.
+    pub fn hurry(&self) -> Hurry {
+        Hurry(Arc::clone(&self.hurry))
+    }
+
+    /// Ends the datapath: detaches it, or leaves it at work for the next process.
+    pub fn stop(&mut self, on_stop: OnStop) -> Result<(), DatapathError> {
+        self.ask(Command::Stop(on_stop)).map(drop)
+    }
+
+    /// The servers that the process before has left in the kernel, if it has left anything; all of
+    /// it stays in force until [`take_over`](Self::take_over).
+    pub fn adopt(&mut self) -> Result<Vec<(ServerId, SocketAddr)>, DatapathError> {
+        // Without the privilege to look, there is none to adopt it either.
+        let instances = kernel::instances().unwrap_or_default();
+        if !instances.contains(&self.settings.instance) {
+            return Ok(Vec::new());
         }
-        match self.ask(Command::Drain(deadline))? {
-            Answer::Flows(open) => Ok(open),
-            Answer::Done | Answer::Report(_) => Ok(0),
-        }
+        self.begin()?;
+        let answer = self.ask(Command::Adopt)?;
+        Ok(if let Answer::Servers(servers) = answer { servers } else { Vec::new() })
+    }
+
+    /// The identifier that a server had in the process before.
+    pub fn remembered(
+        &self,
+        pool: &str,
+        address: SocketAddr,
+    ) -> Result<Option<ServerId>, DatapathError> {
+        let answer = self.ask(Command::Remembered(pool.to_owned(), address))?;
+        Ok(if let Answer::Server(server) = answer { server } else { None })
+    }
+
+    /// Ends the adoption: what is not configured again is closed, and detached where nothing needs
+    /// it.
+    pub fn take_over(&mut self) -> Result<(), DatapathError> {
+        self.ask(Command::TakeOver).map(drop)
     }
 
     /// What the kernel has counted; `None` if nothing was ever loaded.
     pub fn report(&self) -> Result<Option<Report>, DatapathError> {
-        if self.running.is_none() {
-            return Ok(None);
-        }
-        match self.ask(Command::Report)? {
-            Answer::Report(report) => Ok(report),
-            Answer::Done | Answer::Flows(_) => Ok(None),
-        }
+        let answer = self.ask(Command::Report)?;
+        Ok(if let Answer::Report(report) = answer { report } else { None })
+    }
+
+    fn count(&self, command: Command) -> Result<u64, DatapathError> {
+        let answer = self.ask(command)?;
+        Ok(if let Answer::Flows(flows) = answer { flows } else { 0 })
+    }
+
+    fn choose(&mut self, command: Command) -> Result<Chosen, DatapathError> {
+        self.begin()?;
+        let answer = self.ask(command)?;
+        if let Answer::Chosen(chosen) = answer { Ok(chosen) } else { Err(DatapathError::Gone) }
     }
 
     /// Starts the thread if it does not run, and tells it.
     fn tell(&mut self, command: Command) -> Result<(), DatapathError> {
-        if self.running.is_none() {
-            self.running = Some(start(self.settings.clone())?);
-        }
+        self.begin()?;
         self.ask(command).map(drop)
+    }
+
+    fn begin(&mut self) -> Result<(), DatapathError> {
+        if self.running.is_none() {
+            let (settings, failing) = (self.settings.clone(), self.failing.clone());
+            self.running = Some(start(settings, failing, Arc::clone(&self.hurry))?);
+        }
+        Ok(())
     }
 
     fn ask(&self, command: Command) -> Result<Answer, DatapathError> {
@@ -188,7 +273,11 @@ impl Drop for Datapath {
 }
 
 /// Starts the thread and waits until it is ready to be asked.
-fn start(settings: model::Kernel) -> Result<Running, DatapathError> {
+fn start(
+    settings: model::Kernel,
+    failing: requests::Sender<Failing>,
+    hurry: Arc<Notify>,
+) -> Result<Running, DatapathError> {
     let (requests, incoming) = requests::channel(QUEUE);
     let (ready, started) = answers::sync_channel(1);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -199,10 +288,10 @@ fn start(settings: model::Kernel) -> Result<Running, DatapathError> {
         .name("deston-datapath".to_owned())
         .spawn(move || {
             runtime.block_on(async {
-                match Balancer::start(settings) {
+                match Balancer::start(settings, failing) {
                     Ok(balancer) => {
                         let _ = ready.send(Ok(()));
-                        serve(balancer, incoming).await;
+                        serve(balancer, incoming, &hurry).await;
                     }
                     Err(error) => drop(ready.send(Err(error))),
                 }
@@ -214,7 +303,7 @@ fn start(settings: model::Kernel) -> Result<Running, DatapathError> {
 }
 
 /// Answers requests, and keeps up what is in the kernel, also while flows drain.
-async fn serve(mut balancer: Balancer, mut incoming: requests::Receiver<Request>) {
+async fn serve(mut balancer: Balancer, mut incoming: requests::Receiver<Request>, hurry: &Notify) {
     let mut draining: Option<(Drain, Answerer)> = None;
     loop {
         tokio::select! {
@@ -231,8 +320,11 @@ async fn serve(mut balancer: Balancer, mut incoming: requests::Receiver<Request>
                     // The asker may have given up, which changes nothing.
                     let _ = answer.send(obey(&mut balancer, command).await);
                 }
-                None => return,
+                None => return balancer.abandon(),
             },
+            () = hurry.notified() => {
+                draining.iter_mut().for_each(|(drain, _)| drain.hurry());
+            }
             () = due(&mut draining) => {
                 let looked = draining.as_mut().map(|(drain, _)| drain.look(&balancer));
                 let done = looked.and_then(Result::transpose);
@@ -259,18 +351,27 @@ async fn due(draining: &mut Option<(Drain, Answerer)>) {
 
 async fn obey(balancer: &mut Balancer, command: Command) -> Result<Answer, DatapathError> {
     match command {
-        Command::Carry(listener, servers, asked) => {
-            balancer.carry(&listener, &servers, asked).await?;
+        Command::Carry(listener, servers, role) => {
+            return balancer.carry(&listener, &servers, role).await.map(Answer::Chosen);
         }
-        Command::PutServer(id, server, state) => balancer.put_server(id, &server, state).await?,
-        Command::DrainServer(id) => balancer.drain_server(id)?,
+        Command::Reach(listener, servers) => balancer.reach(&listener, &servers).await?,
+        Command::PutServer(of, id, state) => {
+            balancer.put_server(&of.0, id, &of.1, state).await?;
+        }
+        Command::DrainServer(id, within) => balancer.drain_server(id, within)?,
         Command::ForgetServer(id) => balancer.forget_server(id)?,
         Command::OpenFlows(id) => return Ok(Answer::Flows(balancer.open_flows(id)?)),
         Command::PutTable(pool, table) => balancer.put_table(&pool, &table)?,
-        Command::ForgetPool(pool) => balancer.forget_pool(&pool),
+        Command::ForgetPool(pool) => balancer.forget_pool(&pool)?,
         Command::Open(listener) => balancer.open(&listener)?,
         Command::Close(listener) => balancer.close(&listener)?,
         Command::Settle => balancer.settle()?,
+        Command::Adopt => return balancer.adopted().map(Answer::Servers),
+        Command::Remembered(pool, address) => {
+            return Ok(Answer::Server(balancer.remembered(&pool, address)));
+        }
+        Command::TakeOver => balancer.take_over()?,
+        Command::Stop(on_stop) => balancer.stop(on_stop)?,
         // Answered when it is over, by `serve`.
         Command::Drain(_) => {}
         Command::Report => return Ok(Answer::Report(balancer.report()?)),

@@ -1,92 +1,74 @@
-//! Where the program is attached: to every interface that a listener needs, and to no other.
+//! Where programs are attached: to every interface that a listener needs, and to no other.
 //!
 //! A listener needs the interfaces by which its clients' packets come in, for as long as it is open
-//! or has flows, and those by which its servers are reached. What is made ready for a reload is
-//! needed until the reload is settled, be it applied or refused.
+//! or has flows, and those by which its servers are reached, each at its own hook. What is made
+//! ready for a reload is needed until the reload is settled, be it applied or refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use deston_common::listener::ListenerKey;
 use deston_common::server::ServerState;
 
 use super::balancer::{Balancer, DatapathError};
-use super::host::Link;
+use super::host::{Link, native_xdp};
 use super::kernel::Hook;
-use super::plan::{self, Asked, Plan};
+use super::plan::{self, Wanted};
 
 impl Balancer {
-    /// Attaches to the interfaces of a plan and keeps it until `settle`. On an error, what this
-    /// call attached is detached.
-    pub(super) fn attach(&mut self, key: ListenerKey, plan: Plan) -> Result<(), DatapathError> {
-        let before = self.attached.len();
-        for link in plan.links() {
-            if let Err(error) = self.attach_to(link) {
-                for attached in self.attached.split_off(before) {
-                    self.kernel()?.detach(attached)?;
-                }
-                return Err(error);
-            }
-        }
-        self.planned.push((key, plan));
-        Ok(())
-    }
-
-    fn attach_to(&mut self, link: &Link) -> Result<(), DatapathError> {
-        if self.is_attached(link.index) {
+    /// Attaches to an interface, unless that is done already.
+    pub(super) fn attach_to(&mut self, link: &Link, hook: Hook) -> Result<(), DatapathError> {
+        if self.is_attached(link.index, hook) {
             return Ok(());
         }
         let mode = self.settings.xdp_mode;
-        let attached = self.kernel()?.attach(&link.name, Hook::Xdp, mode)?;
-        tracing::debug!(interface = link.name, "attached");
+        let attached = self.kernel()?.attach(&link.name, hook, mode)?;
+        tracing::debug!(interface = link.name, ?hook, "attached");
         self.attached.push(attached);
         Ok(())
     }
 
-    /// Whether packets that come in by an interface, or are sent out by it, are ours to see.
-    pub(super) fn is_attached(&self, index: u32) -> bool {
-        self.attached.iter().any(|attached| attached.index() == index)
+    /// Whether packets that come in by an interface are ours to see at a hook.
+    pub(super) fn is_attached(&self, index: u32, hook: Hook) -> bool {
+        let is = |attached: &super::Attached| attached.index() == index && attached.hook() == hook;
+        self.attached.iter().any(is)
     }
 
     /// Follows interfaces that went, and came again under the same name, and routes that lead to
-    /// servers by other interfaces than before: `ways` are those they lead by.
-    pub(super) async fn follow_interfaces(
+    /// servers by other interfaces than before: `ways` are those they lead by, with the pool of the
+    /// server.
+    pub(super) fn follow_interfaces<'a>(
         &mut self,
-        ways: impl Iterator<Item = &Link>,
-    ) -> Result<(), DatapathError> {
-        let mut here = Vec::new();
-        for attached in &self.attached {
-            here.push(self.host.link(attached.index()).await?.is_some());
-        }
-        let mut here = here.into_iter();
-        for attached in self.attached.extract_if(.., |_| here.next() == Some(false)) {
+        ways: impl Iterator<Item = (&'a Link, &'a str)>,
+    ) {
+        let network = &self.network;
+        for attached in self.attached.extract_if(.., |attached| !network.has(attached.index())) {
             // The kernel has detached the program with the interface; what is left is our record.
             tracing::warn!(interface = attached.interface(), "an interface is gone");
         }
 
-        let mut wanted: BTreeMap<u32, Link> = ways.map(|link| (link.index, link.clone())).collect();
+        let mut wanted: Vec<(Link, Hook)> = Vec::new();
+        for (link, pool) in ways {
+            wanted.extend(self.hooks_of(pool).into_iter().map(|hook| (link.clone(), hook)));
+        }
         for open in &mut self.listeners {
             for name in &open.names {
-                if let Some(link) = self.host.link_named(name).await? {
+                if let Some(link) = network.link_named(name) {
                     open.interfaces.insert(link.index);
-                    wanted.insert(link.index, link);
+                    wanted.push((link, open.hook));
                 }
             }
         }
-        self.refused.retain(|index| wanted.contains_key(index));
-        if self.listeners.is_empty() {
-            return Ok(());
-        }
-        for link in wanted.into_values() {
-            if self.refused.contains(&link.index) || self.is_attached(link.index) {
+        let is_wanted = |(index, hook): &(u32, Hook)| {
+            wanted.iter().any(|(link, wanted)| link.index == *index && wanted == hook)
+        };
+        self.refused.retain(is_wanted);
+        for (link, hook) in wanted {
+            if self.refused.contains(&(link.index, hook)) || self.is_attached(link.index, hook) {
                 continue;
             }
-            match plan::check_link(&link, Asked::Explicitly, self.settings.xdp_mode)
-                .map_err(DatapathError::from)
-                .and_then(|()| self.attach_to(&link))
-            {
+            match self.attach_later(&link, hook) {
                 Ok(()) => tracing::info!(interface = link.name, "attached: traffic moved here"),
                 Err(error) => {
-                    self.refused.insert(link.index);
+                    self.refused.insert((link.index, hook));
                     tracing::warn!(
                         interface = link.name,
                         %error,
@@ -96,7 +78,17 @@ impl Balancer {
                 }
             }
         }
-        Ok(())
+    }
+
+    fn attach_later(&mut self, link: &Link, hook: Hook) -> Result<(), DatapathError> {
+        let obstacle = match hook {
+            Hook::Xdp => {
+                let native = || native_xdp(link.index);
+                plan::xdp_obstacle(link, Wanted::Only(hook), self.settings.xdp_mode, native)
+            }
+            Hook::Tc => plan::tc_obstacle(link),
+        };
+        obstacle.map_or_else(|| self.attach_to(link, hook), |reason| Err(reason.into()))
     }
 
     /// Ends the preparations of a reload, whether it was applied or refused: what was attached for
@@ -109,29 +101,37 @@ impl Balancer {
 
     /// Detaches from interfaces that nothing needs.
     pub(super) fn detach_unneeded(&mut self) -> Result<(), DatapathError> {
+        if self.is_adopting {
+            // Nobody knows yet what the process before needed it for.
+            return Ok(());
+        }
         let needed = self.needed()?;
         let (kept, idle): (Vec<_>, Vec<_>) = std::mem::take(&mut self.attached)
             .into_iter()
-            .partition(|attached| needed.contains(&attached.index()));
+            .partition(|attached| needed.contains(&(attached.index(), attached.hook())));
         self.attached = kept;
         for attached in idle {
-            tracing::debug!(interface = attached.interface(), "detached");
+            tracing::debug!(interface = attached.interface(), hook = ?attached.hook(), "detached");
             self.kernel()?.detach(attached)?;
         }
         Ok(())
     }
 
-    fn needed(&self) -> Result<BTreeSet<u32>, DatapathError> {
-        let planned = self.planned.iter().flat_map(|(_, plan)| plan.links());
-        let mut needed: BTreeSet<u32> = planned.map(|link| link.index).collect();
-        if self.listeners.is_empty() {
-            return Ok(needed);
+    fn needed(&self) -> Result<BTreeSet<(u32, Hook)>, DatapathError> {
+        let mut needed = BTreeSet::new();
+        for planned in &self.planned {
+            let hook = planned.plan.hook;
+            needed.extend(planned.plan.links().map(|link| (link.index, hook)));
         }
-        needed.extend(self.listeners.iter().flat_map(|open| &open.interfaces));
+        for open in &self.listeners {
+            needed.extend(open.interfaces.iter().map(|index| (*index, open.hook)));
+        }
         for (id, known) in &self.servers {
-            let draining = known.entry.state == ServerState::Draining as u8;
-            if !draining || self.open_flows(*id)? > 0 {
-                needed.extend(&known.interfaces);
+            let is_active = known.entry.state != ServerState::Draining as u8;
+            if is_active || self.open_flows(*id)? > 0 {
+                for hook in self.hooks_of(&known.pool) {
+                    needed.extend(known.interfaces.iter().map(|index| (*index, hook)));
+                }
             }
         }
         Ok(needed)

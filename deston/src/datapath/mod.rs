@@ -4,17 +4,20 @@
 //! table, open a listener) and knows neither the configuration nor the proxy.
 
 mod balancer;
+mod contents;
 mod drain;
+mod former;
 mod handle;
 mod host;
 mod interfaces;
 mod kernel;
 mod plan;
 mod refusals;
+mod suspects;
 mod upkeep;
 
-pub use balancer::{DatapathError, Report};
-pub use handle::Datapath;
+pub use balancer::{Chosen, DatapathError, Report};
+pub use handle::{Datapath, Hurry};
 pub use host::HostError;
 #[cfg(feature = "testing")]
 pub use kernel::{Action, Ran};
@@ -22,4 +25,5 @@ pub use kernel::{
     AttachError, Attached, Event, Events, Hook, Kernel, KernelError, PinError, Removed, Sizes,
     Swept, instances, remove_instance,
 };
-pub use plan::{Asked, Reason};
+pub use plan::Reason;
+pub use suspects::Failing;

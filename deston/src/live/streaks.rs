@@ -9,6 +9,8 @@ pub struct Streaks {
     refused: AtomicU32,
     /// Connections that the server reset without a word, since one brought an answer.
     reset: AtomicU32,
+    /// Flows in the kernel that the server did not take, since one it did.
+    in_kernel: AtomicU32,
 }
 
 impl Streaks {
@@ -32,15 +34,22 @@ impl Streaks {
         clear(&self.reset);
     }
 
+    /// So many flows in the kernel, in a row, were not taken.
+    pub fn failed_in_kernel(&self, failures: u32) {
+        self.in_kernel.store(failures, Ordering::Relaxed);
+    }
+
     /// The longest streak.
     pub fn longest(&self) -> u32 {
-        self.refused.load(Ordering::Relaxed).max(self.reset.load(Ordering::Relaxed))
+        let streaks = [&self.refused, &self.reset, &self.in_kernel];
+        streaks.map(|streak| streak.load(Ordering::Relaxed)).into_iter().max().unwrap_or(0)
     }
 
     /// Counts from 0 again.
     pub fn forget(&self) {
         self.connected();
         self.answered();
+        clear(&self.in_kernel);
     }
 }
 
@@ -64,6 +73,17 @@ mod tests {
         streaks.connected();
         streaks.refused();
         assert_eq!(streaks.longest(), 1);
+    }
+
+    #[test]
+    fn what_userspace_meets_does_not_excuse_what_the_kernel_met() {
+        let streaks = Streaks::default();
+        streaks.failed_in_kernel(3);
+        streaks.connected();
+        streaks.answered();
+        assert_eq!(streaks.longest(), 3);
+        streaks.forget();
+        assert_eq!(streaks.longest(), 0);
     }
 
     #[test]

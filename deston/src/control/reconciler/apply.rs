@@ -10,13 +10,13 @@ use deston_common::hash::Seed;
 use deston_common::server::ServerId;
 use deston_common::table::Table;
 
-use super::{Audience, Listener, Place, Pool, Prepared, Reconciler, key};
-use crate::control::carrier::Carrier;
+use super::prepare::Prepared;
+use super::{Audience, Pool, Reconciler, key};
 use crate::control::kernel::{KernelDatapath, NotTaken};
 use crate::control::servers::Condition;
 use crate::control::tables;
 use crate::control::userspace::UserspaceDatapath;
-use crate::live::{self, Serving, View};
+use crate::live::{self, View};
 use crate::model::{self, AtStart, Change, Health, ServerChange};
 
 impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
@@ -36,11 +36,13 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
                 }
                 Change::ListenerAdded(listener) => {
                     let name = listener.name.clone();
-                    let Some(place) = prepared.remove(&name) else { continue };
+                    let Some(place) = prepared.places.remove(&name) else { continue };
                     let old = self.add_listener(listener, place, &mut errors);
                     replaced.extend(old.map(|old| (name, old)));
                 }
-                Change::ListenerChanged(listener) => self.change_listener(listener, &mut errors),
+                Change::ListenerChanged(listener) => {
+                    self.change_listener(listener, &prepared.to_guard, &mut errors);
+                }
                 Change::ListenerRemoved(listener) => {
                     let old = replaced.remove(&listener.name);
                     self.remove_listener(&listener, old);
@@ -68,6 +70,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
     }
 
     fn set_runtime(&mut self, runtime: &model::Runtime, errors: &mut Vec<NotTaken>) {
+        self.drain_timeout = runtime.drain_timeout;
         let seed = Seed::from_text(&runtime.hash_seed);
         if seed == self.seed {
             return;
@@ -135,83 +138,9 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             Audience::Userspace => {}
             Audience::Everywhere => {
                 self.kernel.forget_pool(&model.name);
-                removed.into_iter().for_each(|id| self.kernel.drain_server(id));
+                removed.into_iter().for_each(|id| self.kernel.drain_server(id, self.drain_timeout));
             }
         }
-    }
-
-    fn add_listener(
-        &mut self,
-        model: Arc<model::Listener>,
-        place: Place<D>,
-        errors: &mut Vec<NotTaken>,
-    ) -> Option<Listener<D::Held>> {
-        let pool = Arc::clone(&self.pools.get(&model.pool)?.live);
-        let live = Arc::new(live::Listener::new(Serving { listener: Arc::clone(&model), pool }));
-        let carrier = place.carrier();
-        let (address, held) = match place {
-            Place::Userspace(bound) => {
-                let address = D::address(&bound);
-                self.userspace.open(bound, Arc::clone(&live));
-                (address, None)
-            }
-            Place::Kernel(held) => {
-                self.tell_listener(&model, errors);
-                (model.address, held)
-            }
-        };
-        tracing::info!(
-            listener = model.name,
-            %address,
-            protocol = %model.protocol(),
-            layer = model.layer.name(),
-            datapath = carrier.name(),
-            pool = model.pool,
-            "listening"
-        );
-        let name = model.name.clone();
-        self.listeners.insert(name, Listener { model, live, carrier, held })
-    }
-
-    fn change_listener(&mut self, model: Arc<model::Listener>, errors: &mut Vec<NotTaken>) {
-        let Some(pool) = self.pools.get(&model.pool) else { return };
-        let serving = Serving { listener: Arc::clone(&model), pool: Arc::clone(&pool.live) };
-        let Some(listener) = self.listeners.get_mut(&model.name) else { return };
-        listener.live.publish(serving);
-        listener.model = Arc::clone(&model);
-        match listener.carrier {
-            Carrier::Userspace => {}
-            Carrier::Kernel => self.tell_listener(&model, errors),
-        }
-    }
-
-    /// Closes a listener. `replaced` is its old state when another one took its name meanwhile.
-    fn remove_listener(&mut self, model: &model::Listener, replaced: Option<Listener<D::Held>>) {
-        let inherited = replaced.is_some();
-        let Some(old) = replaced.or_else(|| self.listeners.remove(&model.name)) else { return };
-        let mut others = self.listeners.values();
-        match old.carrier {
-            // A worker closes the old listener of a name by itself when the new one accepts.
-            Carrier::Userspace => {
-                let heir = |other: &Listener<D::Held>| {
-                    other.model.name == model.name && other.carrier == Carrier::Userspace
-                };
-                if !(inherited && others.any(heir)) {
-                    self.userspace.close(&model.name);
-                }
-            }
-            // The kernel knows listeners by address: the entry may be another one's by now.
-            Carrier::Kernel => {
-                let place = |model: &model::Listener| (model.address, model.protocol());
-                let heir = |other: &Listener<D::Held>| {
-                    other.carrier == Carrier::Kernel && place(&other.model) == place(model)
-                };
-                if !others.any(heir) {
-                    self.kernel.close_listener(model);
-                }
-            }
-        }
-        tracing::info!(listener = model.name, address = %model.address, "no longer listening");
     }
 
     /// Servers that a table may name: configured, up and not draining, in file order.
@@ -245,7 +174,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         let view = self.view(model);
         let Some(pool) = self.pools.get(&model.name) else { return };
         if pool.audience == Audience::Everywhere {
-            errors.extend(self.kernel.put_table(&model.name, &view.table).err());
+            errors.extend(self.kernel.put_table(model, &view.table).err());
         }
         pool.live.publish(view);
     }
@@ -256,7 +185,10 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         server: &model::Server,
         errors: &mut Vec<NotTaken>,
     ) {
-        match self.servers.put(key(pool, server), server, pool.on_down) {
+        let key = key(pool, server);
+        let asks = self.servers.former().next().is_some();
+        let had = asks.then(|| self.kernel.remembered(&key.pool, key.address)).flatten();
+        match self.servers.put(key, server, pool.on_down, had) {
             Ok(_) => self.tell_server(pool, server, errors),
             // Counted before anything was changed.
             Err(error) => tracing::error!(pool = pool.name, server = server.name, %error),
@@ -275,13 +207,16 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             return;
         }
         if let Some(known) = self.servers.get(&key(pool, server)) {
-            let told = self.kernel.put_server(known.live.id(), server, known.state());
-            errors.extend(told.err());
+            let id = known.live.id();
+            errors.extend(self.kernel.put_server(pool, id, server, known.state()).err());
+            if known.is_leaving() {
+                self.kernel.drain_server(id, self.drain_timeout);
+            }
         }
     }
 
     /// Tells the kernel of a listener, and before it of its pool.
-    fn tell_listener(&mut self, listener: &model::Listener, errors: &mut Vec<NotTaken>) {
+    pub(super) fn tell_listener(&mut self, listener: &model::Listener, errors: &mut Vec<NotTaken>) {
         let Some(pool) = self.pools.get_mut(&listener.pool) else { return };
         if pool.audience == Audience::Userspace {
             pool.audience = Audience::Everywhere;
@@ -298,7 +233,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         let audience = self.pools.get(pool).map(|pool| pool.audience);
         if audience == Some(Audience::Everywhere) {
             for id in servers {
-                self.kernel.drain_server(id);
+                self.kernel.drain_server(id, self.drain_timeout);
             }
         }
     }

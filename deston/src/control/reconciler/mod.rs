@@ -6,32 +6,36 @@
 //! when they go (`apply`). Workers see each pool and each listener replaced whole, in one store.
 
 mod apply;
+mod listeners;
 mod outliers;
+mod prepare;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use deston_common::hash::Seed;
 
-use super::carrier::{self, Carrier, NoCarrier};
-use super::hold::Beside;
+use super::carrier::{Carrier, Guarded, NoCarrier};
 use super::kernel::{KernelDatapath, NotTaken};
 use super::servers::{Condition, NoIdentifier, ServerKey, Servers};
 use super::summary::Summary;
 use super::userspace::UserspaceDatapath;
 use crate::live;
-use crate::model::{self, Change, Health, Model, diff};
+use crate::model::{self, Health, Model, diff};
 use crate::proxy::BindError;
 
 /// Owns the model and everything built from it.
 pub struct Reconciler<D: UserspaceDatapath, K: KernelDatapath> {
     model: Model,
     seed: Seed,
+    /// How long connections to a server that drains may last.
+    drain_timeout: Duration,
     servers: Servers,
     pools: BTreeMap<String, Pool>,
-    listeners: BTreeMap<String, Listener<D::Held>>,
+    listeners: BTreeMap<String, Listener<D>>,
     userspace: D,
     kernel: K,
 }
@@ -52,12 +56,22 @@ enum Audience {
 }
 
 /// A listener in use.
-struct Listener<H> {
+struct Listener<D: UserspaceDatapath> {
     model: Arc<model::Listener>,
     live: Arc<live::Listener>,
     carrier: Carrier,
-    /// What keeps the address of a listener in the kernel for us.
-    held: Option<H>,
+    guarded: Guarded,
+    companion: Companion<D>,
+}
+
+/// What userspace has at the address of a listener in the kernel.
+enum Companion<D: UserspaceDatapath> {
+    /// A listener that serves the host itself, whose packets never meet the kernel's programs.
+    Serving,
+    /// A socket that keeps the address: userspace cannot serve the listener.
+    Holding(D::Held),
+    /// Nothing: the host does not have the address, or a listener of ours on every address has it.
+    Nothing,
 }
 
 /// Why a model was not applied; nothing was changed.
@@ -85,24 +99,6 @@ pub enum Failure {
     Kernel(#[from] NotTaken),
 }
 
-/// What was found and taken for the listeners that are added, by name.
-type Prepared<D> = BTreeMap<String, Place<D>>;
-
-/// An address that was taken for a listener, on the datapath that will carry it.
-enum Place<D: UserspaceDatapath> {
-    Userspace(D::Bound),
-    Kernel(Option<D::Held>),
-}
-
-impl<D: UserspaceDatapath> Place<D> {
-    fn carrier(&self) -> Carrier {
-        match self {
-            Self::Userspace(_) => Carrier::Userspace,
-            Self::Kernel(_) => Carrier::Kernel,
-        }
-    }
-}
-
 impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
     /// Binds every listener of `model` and then opens them.
     pub fn start(model: Model, userspace: D, kernel: K) -> Result<Self, Refused> {
@@ -114,6 +110,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         };
         let mut reconciler = Self {
             seed: Seed::from_text(&model.runtime.hash_seed),
+            drain_timeout: model.runtime.drain_timeout,
             model: nothing,
             servers: Servers::default(),
             pools: BTreeMap::new(),
@@ -121,12 +118,17 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             userspace,
             kernel,
         };
+        let former = reconciler.kernel.adopt();
+        reconciler.servers.adopt(former);
         let (_, errors) = reconciler.become_model(model)?;
-        if errors.is_empty() {
-            Ok(reconciler)
-        } else {
-            Err(Refused { failures: errors.into_iter().map(Failure::Kernel).collect() })
+        if !errors.is_empty() {
+            return Err(Refused { failures: errors.into_iter().map(Failure::Kernel).collect() });
         }
+        for id in reconciler.servers.former() {
+            reconciler.kernel.drain_server(id, reconciler.drain_timeout);
+        }
+        reconciler.kernel.take_over();
+        Ok(reconciler)
     }
 
     /// Applies what differs from the running model.
@@ -151,7 +153,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
 
     /// Whether the kernel carries the listener of a name.
     pub fn is_in_kernel(&self, name: &str) -> bool {
-        self.listeners.get(name).is_some_and(|listener| listener.carrier == Carrier::Kernel)
+        self.listeners.get(name).is_some_and(|listener| listener.carrier != Carrier::Userspace)
     }
 
     /// Servers to be probed, with their pool's settings and what is known of them.
@@ -189,6 +191,11 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         true
     }
 
+    /// Forgets servers that are gone and have nothing left.
+    pub fn sweep(&mut self) {
+        self.servers.sweep(&mut self.kernel);
+    }
+
     /// How many servers of a pool take connections, and how many there are.
     pub fn up(&self, pool: &str) -> (usize, usize) {
         let Some(pool) = self.pools.get(pool) else { return (0, 0) };
@@ -215,117 +222,6 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         };
         Ok((summary, errors))
     }
-
-    /// Ends the preparations, applied or refused.
-    fn settle(&mut self) {
-        self.kernel.settle();
-        let kernel = |listener: &&mut Listener<_>| listener.carrier == Carrier::Kernel;
-        for listener in self.listeners.values_mut().filter(kernel) {
-            if listener.held.is_none() {
-                // Not had, where a listener of ours on every address has the port.
-                listener.held = self.userspace.hold(&listener.model, Beside::Nobody).ok().flatten();
-            }
-        }
-    }
-
-    /// Everything that can fail; what it takes is given back when it is dropped.
-    fn prepare(&mut self, changes: &[Change], new: &Model) -> Result<Prepared<D>, Refused> {
-        let mut failures = Vec::new();
-        let servers: Vec<ServerKey> = new
-            .pools
-            .iter()
-            .flat_map(|pool| pool.servers.iter().map(|server| key(pool, server)))
-            .collect();
-        failures.extend(self.servers.check_room(servers.iter()).err().map(Failure::from));
-
-        let mut prepared = Prepared::new();
-        let to_bind: Vec<_> = in_binding_order(changes, &self.model).cloned().collect();
-        for listener in &to_bind {
-            let Some(pool) = new.pool(&listener.pool) else { continue };
-            match self.prepare_listener(listener, pool, new) {
-                Ok(ready) => drop(prepared.insert(listener.name.clone(), ready)),
-                Err(failure) => failures.push(failure),
-            }
-        }
-        failures.extend(self.prepare_kernel(new).into_iter().map(Failure::from));
-        if failures.is_empty() { Ok(prepared) } else { Err(Refused { failures }) }
-    }
-
-    /// Makes the kernel ready for servers that are new to listeners that it carries already. What
-    /// it carries is not planned again: whatever befell it since, this reload is not the cause.
-    fn prepare_kernel(&mut self, new: &Model) -> Vec<NoCarrier> {
-        let mut failures = Vec::new();
-        for listener in &new.listeners {
-            let Some(running) = self.listeners.get(&listener.name).filter(|running| {
-                running.carrier == Carrier::Kernel && model::is_same(&running.model, listener)
-            }) else {
-                continue;
-            };
-            let had = self.model.pool(&running.model.pool);
-            let has = |server: &model::Server| {
-                had.is_some_and(|pool| pool.servers.iter().any(|had| had.address == server.address))
-            };
-            let pool = new.pool(&listener.pool).map_or(&[][..], |pool| &pool.servers);
-            let added: Vec<_> = pool.iter().filter(|server| !has(server)).cloned().collect();
-            if !added.is_empty() {
-                failures.extend(carrier::insist(listener, &added, &mut self.kernel).err());
-            }
-        }
-        failures
-    }
-
-    fn prepare_listener(
-        &mut self,
-        listener: &model::Listener,
-        pool: &model::Pool,
-        new: &Model,
-    ) -> Result<Place<D>, Failure> {
-        let carrier = carrier::choose(listener, pool, &mut self.kernel)?;
-        let port = |other: &model::Listener| (other.address.port(), other.protocol());
-        for running in self.listeners.values_mut() {
-            if port(&running.model) == port(listener) {
-                // Nobody else gets in between: while it is open, packets do not reach a socket.
-                running.held = None;
-            }
-        }
-        Ok(match carrier {
-            Carrier::Userspace => Place::Userspace(self.userspace.bind(listener)?),
-            Carrier::Kernel => {
-                let others = new.listeners.iter().filter(|other| other.name != listener.name);
-                let ours = self.model.listeners.iter().chain(others);
-                let beside = if ours.into_iter().any(|other| port(other) == port(listener)) {
-                    Beside::Ourselves
-                } else {
-                    Beside::Nobody
-                };
-                Place::Kernel(self.userspace.hold(listener, beside)?)
-            }
-        })
-    }
-}
-
-/// Listeners to bind: those whose address nobody of ours has first. A bound socket takes
-/// connections, and giving it back resets them; where an old listener of ours shares the address,
-/// some would be its clients.
-fn in_binding_order<'a>(
-    changes: &'a [Change],
-    running: &'a Model,
-) -> impl Iterator<Item = &'a Arc<model::Listener>> {
-    let added = changes.iter().filter_map(|change| match change {
-        Change::ListenerAdded(listener) => Some(listener),
-        Change::Runtime(_)
-        | Change::PoolAdded(_)
-        | Change::PoolChanged { .. }
-        | Change::ListenerChanged(_)
-        | Change::ListenerRemoved(_)
-        | Change::PoolRemoved(_)
-        | Change::NeedsRestart(_) => None,
-    });
-    let ours = |listener: &&Arc<model::Listener>| {
-        let port = |other: &model::Listener| (other.address.port(), other.protocol());
-        running.listeners.iter().any(|other| port(other) == port(listener))
-    };
-    added.clone().filter(move |l| !ours(l)).chain(added.filter(move |l| ours(l)))
 }
 
 fn key(pool: &model::Pool, server: &model::Server) -> ServerKey {

@@ -10,6 +10,7 @@ use super::{Reconciler, key};
 use crate::control::kernel::KernelDatapath;
 use crate::control::outliers;
 use crate::control::userspace::UserspaceDatapath;
+use crate::datapath::Failing;
 use crate::model;
 
 /// What has become of a server.
@@ -47,11 +48,20 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         }
     }
 
+    /// Takes note of a server that fails its clients in the kernel.
+    pub fn suspect(&mut self, failing: Failing) {
+        let Some(key) = self.servers.key(failing.server).cloned() else { return };
+        if let Some(known) = self.servers.configured(&key) {
+            let failures = u32::try_from(failing.failures).unwrap_or(u32::MAX);
+            known.live.streaks().failed_in_kernel(failures);
+        }
+    }
+
     /// The servers of a pool that are ejected or back.
     fn judge_pool<'p>(&mut self, pool: &'p model::Pool, now: Instant) -> Vec<Verdict<'p>> {
         let most = outliers::most(&pool.outlier, pool.servers.len());
         let mut verdicts = Vec::new();
-        let mut ejected = 0;
+        let (mut ejected, mut active) = (0, self.eligible(pool).count());
         for server in &pool.servers {
             let Some(known) = self.servers.configured(&key(pool, server)) else { continue };
             if known.ejection.end(now) {
@@ -67,11 +77,13 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             }
             known.live.streaks().forget();
             match known.state() {
-                ServerState::Active if ejected < most => {}
+                // The last one is better than none.
+                ServerState::Active if ejected < most && active > 1 => {}
                 ServerState::Active | ServerState::Draining | ServerState::Down => continue,
             }
             let length = known.ejection.begin(now, &pool.outlier);
             ejected += 1;
+            active -= 1;
             verdicts.push(Verdict { server, ejected: Some(Ejected { failures, length }) });
         }
         verdicts

@@ -18,6 +18,7 @@ mod maps;
 mod names;
 mod pin;
 mod pinned;
+mod read;
 mod servers;
 mod stages;
 mod sys;

@@ -51,14 +51,14 @@ fn a_datapath_that_is_asked_for_by_name_is_had_or_refused() {
 }
 
 #[test]
-fn a_layer_7_guard_in_the_kernel_is_refused_and_one_by_auto_is_in_userspace() {
+fn a_layer_7_guard_that_the_kernel_cannot_take_is_refused_unless_by_auto() {
     let text = |datapath: &str| {
         let keys = format!("layer = \"L7\"\ndatapath = \"{datapath}\"\ndeny = [\"192.0.2.1\"]");
         format!("[load_balancer]\n{keys}\n{SERVER}")
     };
     for datapath in ["xdp", "tc"] {
         let refused = start_beside(&text(datapath), &[]).0.err().unwrap().to_string();
-        assert!(refused.contains("a guard in the kernel"), "{refused}");
+        assert!(refused.contains("cannot be had"), "{refused}");
     }
     for datapath in ["auto", "userspace"] {
         assert!(start_beside(&text(datapath), &[]).0.is_ok());

@@ -15,7 +15,8 @@ use deston_common::table::Table;
 
 use super::*;
 use crate::config;
-use crate::datapath::{Asked, DatapathError, Reason};
+use crate::control::hold::Beside;
+use crate::datapath::{Chosen, DatapathError, Hook, Reason};
 
 /// Everything the datapaths were told, in order.
 #[derive(Clone, Default)]
@@ -73,30 +74,70 @@ impl UserspaceDatapath for Paper {
     }
 }
 
-/// A kernel that carries every listener whose name begins with `k`.
+/// A kernel that carries every listener whose name begins with `k`, and guards those that begin with
+/// `g`.
 struct PaperKernel {
     journal: Journal,
     flows: Rc<RefCell<u64>>,
     /// Port of servers that it cannot reach; 0: of none.
     unroutable: Rc<RefCell<u16>>,
+    /// What the process before left.
+    former: Vec<(ServerId, SocketAddr)>,
 }
 
 impl KernelDatapath for PaperKernel {
+    fn adopt(&mut self) -> Vec<(ServerId, SocketAddr)> {
+        self.former.clone()
+    }
+
+    fn remembered(&self, pool: &str, address: SocketAddr) -> Option<ServerId> {
+        let its = self.former.iter().filter(|(_, of)| *of == address).map(|(id, _)| *id);
+        // The pools of a server had their names in the order of the alphabet.
+        if pool == "p" { its.min() } else { its.max() }
+    }
+
+    fn take_over(&mut self) {
+        if !self.former.is_empty() {
+            self.journal.write("kernel: take over".to_owned());
+        }
+    }
+
     fn carry(
         &mut self,
         listener: &model::Listener,
         servers: &[model::Server],
-        _: Asked,
+    ) -> Result<Chosen, DatapathError> {
+        self.reach(listener, servers)?;
+        if listener.name.starts_with('k') {
+            Ok(Chosen { hook: Hook::Xdp, why_not_xdp: None })
+        } else {
+            Err(Reason::NoDefaultRoute.into())
+        }
+    }
+
+    fn reach(
+        &mut self,
+        _: &model::Listener,
+        servers: &[model::Server],
     ) -> Result<(), DatapathError> {
         let unroutable = *self.unroutable.borrow();
         if servers.iter().any(|server| server.address.port() == unroutable) {
-            return Err(Reason::NoRoute(std::net::Ipv4Addr::LOCALHOST).into());
+            return Err(Reason::NoRoute(std::net::Ipv4Addr::LOCALHOST.into()).into());
         }
-        if listener.name.starts_with('k') { Ok(()) } else { Err(Reason::Wildcard.into()) }
+        Ok(())
+    }
+
+    fn guard(&mut self, listener: &model::Listener) -> Result<Chosen, DatapathError> {
+        if listener.name.starts_with('g') {
+            Ok(Chosen { hook: Hook::Tc, why_not_xdp: None })
+        } else {
+            Err(Reason::GuardOfLoopback.into())
+        }
     }
 
     fn put_server(
         &mut self,
+        _: &model::Pool,
         id: ServerId,
         server: &model::Server,
         state: ServerState,
@@ -106,8 +147,8 @@ impl KernelDatapath for PaperKernel {
         Ok(())
     }
 
-    fn put_table(&mut self, pool: &str, table: &Table) -> Result<(), NotTaken> {
-        self.journal.write(format!("kernel: table {pool} is {:?}", slots(table)));
+    fn put_table(&mut self, pool: &model::Pool, table: &Table) -> Result<(), NotTaken> {
+        self.journal.write(format!("kernel: table {} is {:?}", pool.name, slots(table)));
         Ok(())
     }
 
@@ -128,7 +169,7 @@ impl KernelDatapath for PaperKernel {
         self.journal.write(format!("kernel: forget pool {pool}"));
     }
 
-    fn drain_server(&mut self, id: ServerId) {
+    fn drain_server(&mut self, id: ServerId, _: Duration) {
         self.journal.write(format!("kernel: drain server {}", id.0));
     }
 
@@ -160,6 +201,17 @@ fn model(text: &str) -> Model {
 
 /// Ports that somebody else has.
 fn start_beside(text: &str, in_use: &[u16]) -> (Result<Lab, Refused>, Journal) {
+    start_after(text, in_use, &[])
+}
+
+/// Servers that the process before has left in the kernel, by identifier and port.
+fn start_after(
+    text: &str,
+    in_use: &[u16],
+    former: &[(u16, u16)],
+) -> (Result<Lab, Refused>, Journal) {
+    let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let former = former.iter().map(|(id, port)| (ServerId(*id), address(*port))).collect();
     let journal = Journal::default();
     let in_use = Rc::new(RefCell::new(in_use.to_vec()));
     let flows = Rc::new(RefCell::new(0));
@@ -169,6 +221,7 @@ fn start_beside(text: &str, in_use: &[u16]) -> (Result<Lab, Refused>, Journal) {
         journal: journal.clone(),
         flows: Rc::clone(&flows),
         unroutable: Rc::clone(&unroutable),
+        former,
     };
     let lab = Reconciler::start(model(text), paper, kernel).map(|reconciler| Lab {
         reconciler,
