@@ -21,8 +21,14 @@ impl Namespace {
         ip(&["netns", "add", &name]);
         let namespace = Self { name };
         namespace.run(&["ip", "link", "set", "lo", "up"]);
-        // The host's default may be an algorithm that is not meant for links without delay.
-        namespace.run(&["sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno"]);
+        namespace.run(&[
+            "sysctl",
+            "-qw",
+            // The host's default may be an algorithm that is not meant for links without delay.
+            "net.ipv4.tcp_congestion_control=reno",
+            "net.ipv4.conf.all.rp_filter=0",
+            "net.ipv4.conf.default.rp_filter=0",
+        ]);
         namespace
     }
 
@@ -31,32 +37,38 @@ impl Namespace {
         &self.name
     }
 
+    /// The file that stands for it.
+    pub fn path(&self) -> String {
+        format!("/run/netns/{}", self.name)
+    }
+
     /// Joins this namespace to `other` by a veth pair, up and with an address at each end.
     pub fn link(&self, device: &str, address: &str, other: &Self, peer: &str, peer_address: &str) {
-        ip(&[
-            "link",
-            "add",
-            device,
-            "netns",
-            &self.name,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            peer,
-            "netns",
-            &other.name,
-        ]);
+        let ends = ["name", peer, "netns", &other.name];
+        let line = ["link", "add", device, "netns", &self.name, "type", "veth", "peer"];
+        ip(&[line.as_slice(), &ends].concat());
         for (namespace, device, address) in [(self, device, address), (other, peer, peer_address)] {
-            namespace.run(&["ip", "address", "add", address, "dev", device]);
+            namespace.address(device, address);
             namespace.run(&["ip", "link", "set", device, "up"]);
         }
     }
 
-    /// A command that will run inside.
+    /// Gives a device one more address, which is in use at once.
+    pub fn address(&self, device: &str, address: &str) {
+        let line = ["ip", "address", "add", address, "dev", device];
+        let no_detection: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
+        self.run(&[&line, no_detection].concat());
+    }
+
+    /// Sets features of a device.
+    pub fn tune(&self, device: &str, features: &[&str]) {
+        self.run(&[&["ethtool", "-K", device], features].concat());
+    }
+
+    /// A command that will run inside, and sees the file systems of the test.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, program]);
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path())).arg(program);
         command
     }
 
@@ -78,11 +90,22 @@ impl Namespace {
         &self,
         inside: impl FnOnce() -> T + Send + 'static,
     ) -> thread::JoinHandle<T> {
-        let path = format!("/run/netns/{}", self.name);
+        let path = self.path();
         thread::spawn(move || {
             let namespace = File::open(&path).unwrap();
             setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
             inside()
+        })
+    }
+
+    /// Starts a thread in this namespace with a runtime for one task and those that it starts.
+    pub fn spawn_async<T: Send + 'static, F: Future<Output = T>>(
+        &self,
+        inside: impl FnOnce() -> F + Send + 'static,
+    ) -> thread::JoinHandle<T> {
+        self.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(inside())
         })
     }
 }
