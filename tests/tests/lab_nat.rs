@@ -1,12 +1,15 @@
 //! Bodies through nat, both ways, with stacks that verify every checksum.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 
 use deston::datapath::Hook;
-use deston_tests::kernel::Family;
+use deston_tests::kernel::{Family, Setting};
 use deston_tests::lab::body::{bytes, datagram_echoed, echoed};
-use deston_tests::lab::visit::{NO_HEALTH, PORT};
-use deston_tests::lab::{Config, Deston, Lab, Links, TcpServer, UdpServer, listener_of, server_of};
+use deston_tests::lab::visit::{NO_HEALTH, PORT, config, config_for};
+use deston_tests::lab::{
+    Config, Deston, Lab, Links, TcpServer, UdpServer, listener, listener_of, received, server_of,
+    wait_until,
+};
 use deston_tests::require_lab;
 
 /// Connections, and datagrams, of each family.
@@ -21,7 +24,7 @@ struct Servers {
 impl Servers {
     fn start(lab: &Lab) -> Self {
         let mut servers = Self { tcp: Vec::new(), udp: Vec::new() };
-        for family in [Family::V4, Family::V6] {
+        for family in Family::BOTH {
             for (host, n) in lab.servers.iter().zip(1..) {
                 let address = (server_of(family, n), 3_000).into();
                 servers.tcp.push(TcpServer::start_at(host, n, address));
@@ -34,7 +37,7 @@ impl Servers {
     /// A listener of each family and protocol, each with every server of its family.
     fn config(&self, hook: Hook) -> String {
         let mut config = Config::new();
-        for family in [Family::V4, Family::V6] {
+        for family in Family::BOTH {
             let of_family = |address: &SocketAddr| address.is_ipv4() == (family == Family::V4);
             let listener = listener_of(family, PORT);
             let tcp: Vec<_> = self.tcp.iter().map(TcpServer::address).filter(of_family).collect();
@@ -52,7 +55,7 @@ impl Servers {
 
 /// Sends bodies of many lengths through every listener; wrong checksums that anybody met.
 fn exchange(lab: &Lab) -> u64 {
-    for family in [Family::V4, Family::V6] {
+    for family in Family::BOTH {
         let to = listener_of(family, PORT);
         let answers = lab.client.within(move || {
             let tcp = (0..EACH).map(|n| {
@@ -96,4 +99,53 @@ fn bodies_arrive_unchanged_through_tc() {
 fn bodies_arrive_unchanged_through_tc_where_checksums_are_completed_behind_it() {
     require_lab!();
     bodies_arrive(Hook::Tc, Links::Completed);
+}
+
+#[test]
+fn checksums_that_a_client_leaves_to_its_interface_arrive_wrong_through_xdp() {
+    // The control: that no wrong checksum is counted means something.
+    require_lab!();
+    let lab = Lab::new(1);
+    lab.client.tune("eth0", &["tx", "on"]);
+    let server = UdpServer::start(&lab.servers[0], 1, 0);
+    let text = config("protocol = \"udp\"", NO_HEALTH, &[(server.address(), "")]);
+    let _deston = Deston::serving(&lab.balancer, &text);
+    lab.client.within(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        (0..10).for_each(|_| drop(socket.send_to(b"x", listener(PORT))));
+    });
+    wait_until("the server has met wrong checksums", || lab.checksum_errors() == 10);
+}
+
+/// Sends so many bytes through TC and back; the mean length of packets that arrived at the server.
+fn bulk_through_tc(setting: Setting, links: Links, length: usize) -> u64 {
+    let lab = Lab::with(1, links);
+    let address = (server_of(setting.family, 1), 3_000).into();
+    let server = TcpServer::start_at(&lab.servers[0], 1, address);
+    let text = config_for(setting, "", NO_HEALTH, &[(server.address(), "")]);
+    let _deston = Deston::serving(&lab.balancer, &text);
+    let to = listener_of(setting.family, PORT);
+    assert_eq!(lab.client.within(move || echoed(to, &bytes(length, 1)).unwrap()), 1);
+    assert_eq!(lab.checksum_errors(), 0);
+    let (bytes, packets) = received(&lab.servers[0], "eth0");
+    bytes / packets
+}
+
+#[test]
+fn segments_longer_than_the_link_takes_pass_tc_whole() {
+    require_lab!();
+    for setting in [Setting::TC4, Setting::TC6] {
+        let mean = bulk_through_tc(setting, Links::Offloaded, 100_000_000);
+        assert!(mean > 5_000, "{mean} bytes a packet, {setting}");
+    }
+}
+
+#[test]
+fn segments_are_cut_with_right_checksums_behind_tc() {
+    // The control: here the balancer's stack cuts them, as an interface would.
+    require_lab!();
+    for setting in [Setting::TC4, Setting::TC6] {
+        let mean = bulk_through_tc(setting, Links::Completed, 10_000_000);
+        assert!(mean < 1_515, "{mean} bytes a packet, {setting}");
+    }
 }

@@ -5,8 +5,9 @@ use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 
 use super::visit::LIMIT;
 
-/// Bytes without a pattern that a lost or repeated piece would leave as it is.
+/// Bytes among which a piece that is lost, repeated or moved leaves a trace: their period is a prime.
 pub fn bytes(length: usize, seed: u32) -> Vec<u8> {
+    const PERIOD: usize = 999_983;
     let mut state = seed | 1;
     let words = std::iter::repeat_with(|| {
         // Marsaglia's xorshift.
@@ -15,7 +16,10 @@ pub fn bytes(length: usize, seed: u32) -> Vec<u8> {
         state ^= state << 5;
         state.to_le_bytes()
     });
-    words.flatten().take(length).collect()
+    let period: Vec<u8> = words.flatten().take(length.min(PERIOD)).collect();
+    let mut bytes = period.repeat(length.div_ceil(PERIOD));
+    bytes.truncate(length);
+    bytes
 }
 
 /// Sends `body` over a connection of its own while reading what comes back, to the end; returns

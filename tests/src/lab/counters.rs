@@ -24,6 +24,17 @@ pub fn resets_received(host: &Namespace) -> u64 {
     paired_value(&tables(host)[0], "Tcp", "EstabResets")
 }
 
+/// Bytes and packets that came in by a device; one that is left whole by segmentation offload is one
+/// packet.
+pub fn received(host: &Namespace, device: &str) -> (u64, u64) {
+    let prefix = format!("{device}:");
+    let table = read(host, "dev");
+    let line = table.lines().find_map(|line| line.trim_start().strip_prefix(&prefix));
+    let mut values = line.unwrap_or_else(|| panic!("no {device}")).split_whitespace();
+    let mut next = || values.next().unwrap().parse().unwrap();
+    (next(), next())
+}
+
 fn tables(host: &Namespace) -> [String; 2] {
     ["snmp", "netstat"].map(|name| read(host, name))
 }

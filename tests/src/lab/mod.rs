@@ -24,7 +24,7 @@ pub mod visit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 pub use config::Config;
-pub use counters::{checksum_errors, resets_received, retransmitted};
+pub use counters::{checksum_errors, received, resets_received, retransmitted};
 pub use flood::SynFlood;
 pub use load::{Echoes, Visits};
 pub use namespace::Namespace;
@@ -92,36 +92,34 @@ impl Lab {
 
     /// Links the client to the balancer.
     pub fn join_client(&self) {
-        let (theirs, ours) = (format!("{CLIENT}/24"), format!("{BALANCER}/24"));
-        self.client.link("eth0", &theirs, &self.balancer, "clients", &ours);
-        self.client.address("eth0", &format!("{CLIENT6}/64"));
-        self.balancer.address("clients", &format!("{BALANCER6}/64"));
+        let theirs = [format!("{CLIENT}/24"), format!("{CLIENT6}/64")];
+        let ours = [format!("{BALANCER}/24"), format!("{BALANCER6}/64")];
+        self.client.link_all("eth0", &theirs, &self.balancer, "clients", &ours);
         self.tune(&self.client, "clients");
     }
 
     /// Links the `n`th server, from 1, to the balancer.
     pub fn join(&self, n: u8) {
         let (server, device) = (self.server(n), format!("server{n}"));
-        let [theirs, theirs6] = [Family::V4, Family::V6].map(|family| server_of(family, n));
-        let [ours, ours6] = [Family::V4, Family::V6].map(|family| gateway_of(family, n));
-        let (theirs, ours) = (format!("{theirs}/28"), format!("{ours}/28"));
-        server.link("eth0", &theirs, &self.balancer, &device, &ours);
-        server.address("eth0", &format!("{theirs6}/64"));
-        self.balancer.address(&device, &format!("{ours6}/64"));
+        let [theirs4, theirs6] = Family::BOTH.map(|family| server_of(family, n));
+        let [ours4, ours6] = Family::BOTH.map(|family| gateway_of(family, n));
+        let theirs = [format!("{theirs4}/28"), format!("{theirs6}/64")];
+        let ours = [format!("{ours4}/28"), format!("{ours6}/64")];
+        server.link_all("eth0", &theirs, &self.balancer, &device, &ours);
         self.tune(server, &device);
     }
 
     /// Gives the `n`th server a way to the client past the balancer, for direct return.
     pub fn join_direct(&self, n: u8) {
         let (server, device) = (self.server(n), format!("direct{n}"));
-        let (theirs, ours) = (format!("192.0.2.{}", 16 * n + 2), format!("192.0.2.{}", 16 * n + 1));
-        let [theirs6, ours6] = [2, 1].map(|end| format!("2001:db8:d:{n}::{end}"));
-        server.link("direct", &format!("{theirs}/28"), &self.client, &device, &format!("{ours}/28"));
-        server.address("direct", &format!("{theirs6}/64"));
-        self.client.address(&device, &format!("{ours6}/64"));
-        for (client, via) in [(IpAddr::from(CLIENT), ours), (IpAddr::from(CLIENT6), ours6)] {
-            server.run(&["ip", "route", "add", &client.to_string(), "via", &via]);
-        }
+        let [via4, via6] = [format!("192.0.2.{}", 16 * n + 1), format!("2001:db8:d:{n}::1")];
+        let theirs = [format!("192.0.2.{}/28", 16 * n + 2), format!("2001:db8:d:{n}::2/64")];
+        let ours = [format!("{via4}/28"), format!("{via6}/64")];
+        server.link_all("direct", &theirs, &self.client, &device, &ours);
+        server.batch(&[
+            format!("route add {CLIENT}/32 via {via4}"),
+            format!("route add {CLIENT6}/128 via {via6}"),
+        ]);
     }
 
     /// The `n`th server's host, from 1.
