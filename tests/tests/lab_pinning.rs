@@ -258,7 +258,7 @@ fn a_filter_at_tc_stays_and_is_replaced_as_a_link_is() {
     let (kernel, ()) = lab.within(kernel, |kernel| kernel.take_over().unwrap());
     assert_eq!(lab.filters(), after);
     let (kernel, ()) = lab.within(kernel, |kernel| kernel.detach(attached).unwrap());
-    assert_eq!(lab.filters(), []);
+    assert!(lab.filters().is_empty());
 
     // Without pins it is taken away with what attached it, or is there for the next one.
     let (kernel, attached) = attach(kernel);
@@ -266,7 +266,7 @@ fn a_filter_at_tc_stays_and_is_replaced_as_a_link_is() {
     let name = lab.instance.name().to_owned();
     let removed = lab.near.within(move || remove_instance(&name, false)).unwrap().unwrap();
     assert_eq!(removed.links, [format!("clsact of {DEVICE}")]);
-    assert_eq!(lab.filters(), []);
+    assert!(lab.filters().is_empty());
     let unpinned = model::Kernel { pin: false, ..lab.instance.settings() };
     let (kernel, attached) = attach(Kernel::start(&unpinned).unwrap());
     let [_, own] = own_programs(&kernel);
@@ -276,7 +276,7 @@ fn a_filter_at_tc_stays_and_is_replaced_as_a_link_is() {
     let [_, own] = own_programs(&kernel);
     assert_eq!(lab.filters(), own);
     lab.near.within(move || drop(attached));
-    assert_eq!(lab.filters(), []);
+    assert!(lab.filters().is_empty());
 }
 
 #[test]
