@@ -2,7 +2,7 @@
 
 use deston_common::address;
 use deston_common::conntrack::{State, tcp};
-use deston_common::flow::{FlowEntry, FlowKey, ReplyEntry, flags};
+use deston_common::flow::{FlowEntry, ReplyEntry, flags};
 use deston_common::hop::Hop;
 use deston_common::listener::flags::OPEN;
 use deston_common::net::{Address, TCP, UDP};
@@ -104,13 +104,13 @@ const REST_NS: u64 = 1_000_000_000;
 #[inline(never)]
 fn note<F: Family>(cx: &mut Context<F::Address>, reply: *mut ReplyEntry<F::Address>) -> u32 {
     // SAFETY: as in `run`.
-    let key = unsafe { (*reply).flow };
-    if conntrack::promoted::<F>(&key).is_none() {
+    let key = unsafe { &(*reply).flow };
+    if conntrack::promoted::<F>(key).is_none() {
         flow_anew::<F>(cx, reply, State::REPLIED | State::ESTABLISHED);
-        let _ = F::flows().insert(&key, &cx.flow, u64::from(BPF_NOEXIST));
+        let _ = F::flows().insert(key, &cx.flow, u64::from(BPF_NOEXIST));
     }
     if cx.key.protocol == TCP
-        && let Some(flow) = conntrack::promoted::<F>(&key)
+        && let Some(flow) = conntrack::promoted::<F>(key)
     {
         conntrack::note_reply::<F>(flow, cx.flags.into());
     }
@@ -162,7 +162,7 @@ fn unpromoted<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> 
         return said;
     };
     // SAFETY: as in `run`.
-    let (key, its, id) = unsafe { ((*reply).flow, (*reply).flags, (*reply).server) };
+    let (its, id) = unsafe { ((*reply).flags, (*reply).server) };
     if (its & flags::TC != 0) != P::TC {
         return Verdict::of(Outcome::OtherHook);
     }
@@ -171,14 +171,16 @@ fn unpromoted<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> 
     if let Some(said) = transmit::too_old::<F>(cx) {
         return said;
     }
-    let said = first_words::<F>(cx, reply, &key, its);
+    let said = first_words::<F>(cx, reply, its);
     if said != Verdict::CARRY {
         return said;
     }
-    cx.to = key.reversed();
     // The copy: the element may have moved to another map meanwhile.
-    let hop = cx.reply.hop;
-    transmit::to_client::<F, P>(packet, cx, &hop)
+    cx.to = cx.reply.flow.reversed();
+    let hop = &raw const cx.reply.hop;
+    // SAFETY: in the context, which stays, and where nothing writes the copy from here on; on the
+    // stack there would be too little room.
+    transmit::to_client::<F, P>(packet, cx, unsafe { &*hop })
 }
 
 /// What a server says on a half-open flow.
@@ -186,12 +188,12 @@ fn unpromoted<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> 
 fn first_words<F: Family>(
     cx: &mut Context<F::Address>,
     reply: *mut ReplyEntry<F::Address>,
-    key: &FlowKey<F::Address>,
     its: u16,
 ) -> Verdict {
     let is_rst = cx.flags & tcp::RST != 0;
     let accepts = cx.flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN | tcp::ACK;
-    let known = half::flow::<F>(key);
+    // SAFETY: as in `run`.
+    let known = half::flow::<F>(unsafe { &(*reply).flow });
     if let Some(flow) = known
         && is_rst
         // SAFETY: as in `run`.
@@ -239,7 +241,7 @@ fn first_words<F: Family>(
 #[inline(always)]
 pub(crate) fn refused<F: Family>(flow: *mut FlowEntry<F::Address>) -> bool {
     // SAFETY: as in `run`.
-    let (state, id, key) = unsafe { ((*flow).state, (*flow).server, (*flow).key) };
+    let (state, id, key) = unsafe { ((*flow).state, (*flow).server, &(*flow).key) };
     select::note_refused(id);
     if state & State::RETRIED != 0 {
         return false;
