@@ -22,7 +22,12 @@ fn side(text: &str) -> SocketAddr {
 }
 
 fn way(n: u8) -> Hop {
-    Hop { ifindex: 1, source: [2, 0, 0, 0, n, 1], destination: [2, 0, 0, 0, n, 2], ..Hop::default() }
+    Hop {
+        ifindex: 1,
+        source: [2, 0, 0, 0, n, 1],
+        destination: [2, 0, 0, 0, n, 2],
+        ..Hop::default()
+    }
 }
 
 /// One listener for TCP and UDP, and two servers by turns.
@@ -108,8 +113,7 @@ fn is_sound(frame: &[u8]) -> bool {
     let octets = |at: usize| <[u8; 4]>::try_from(&ip[at..at + 4]).unwrap();
     let (source, destination) = (IpAddr::from(octets(12)), IpAddr::from(octets(16)));
     // A sum over what contains its own checksum comes out as nothing.
-    checksum::of(&ip[..20]) == 0
-        && checksum::transport(source, destination, ip[9], &ip[20..]) == 0
+    checksum::of(&ip[..20]) == 0 && checksum::transport(source, destination, ip[9], &ip[20..]) == 0
 }
 
 #[test]
