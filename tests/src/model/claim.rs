@@ -221,7 +221,7 @@ pub(super) fn way_back(packet: &Packet) -> Hop {
         ifindex: packet.ifindex,
         source: octets(0),
         destination: octets(6),
-        mtu: 0,
+        mtu: packet.mtu,
         tags: packet.tags.clone(),
     }
 }
