@@ -1,6 +1,7 @@
 //! Telling what happened: the process of flows that ended, `deston trace` of packets. A full ring
 //! buffer loses the event and changes nothing else.
 
+use aya_ebpf::helpers::bpf_get_prandom_u32;
 use deston_common::conntrack::State;
 use deston_common::event::{BUDGET_MAX, Ended, TraceFilter, Traced, kind, lost, reason};
 use deston_common::flow::{FlowEntry, FlowKey};
@@ -73,7 +74,8 @@ pub(crate) fn traced<F: Family, P: Packet>(
     }
     // SAFETY: as above.
     let sample = unsafe { (*filter).sample };
-    if sample > 1 && settings::random(&cx.key) % u64::from(sample) != 0 {
+    // SAFETY: a helper without arguments.
+    if sample > 1 && unsafe { bpf_get_prandom_u32() }.checked_rem(sample) != Some(0) {
         return 0;
     }
     // SAFETY: as above. Processors that meet at the last place take more than there are: the budget

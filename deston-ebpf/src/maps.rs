@@ -11,8 +11,8 @@ use deston_common::globals::Globals;
 use deston_common::guard::{Bucket, BucketKey, Flood, SourceKey};
 use deston_common::limits::{
     DEFAULT_FLOWS, DEFAULT_HALF_OPEN, EVENTS_BYTES, MAX_ADDRESSES, MAX_BUCKETS, MAX_FRAGMENTS,
-    MAX_LISTENERS, MAX_POOLS, MAX_SERVERS, MAX_SOURCES, MAX_STATIC_REPLIES, MAX_STICKY,
-    TRACES_BYTES,
+    MAX_INTERFACES, MAX_LISTENERS, MAX_POOLS, MAX_SERVERS, MAX_SOURCES, MAX_STATIC_REPLIES,
+    MAX_STICKY, TRACES_BYTES,
 };
 use deston_common::listener::{ListenerEntry, ListenerKey, SnatAddresses, StaticReply};
 use deston_common::net::{Ipv4Be, Ipv6Be};
@@ -126,6 +126,10 @@ pub(crate) static STICKY6: Stickies<Ipv6Be> = Stickies::new();
 pub(crate) static FRAGMENTS4: Fragments<Ipv4Be> = Fragments::new();
 #[btf_map]
 pub(crate) static FRAGMENTS6: Fragments<Ipv6Be> = Fragments::new();
+
+/// Interface -> largest IP packet that it sends. Written by the process.
+#[btf_map]
+pub(crate) static MTUS: HashMap<u32, u32, { MAX_INTERFACES as usize }> = HashMap::new();
 
 /// New flows of this second, for each processor. Written by the kernel.
 #[btf_map]

@@ -3,6 +3,7 @@
 pub mod echo_process;
 pub mod effort;
 pub mod http;
+pub mod instance;
 pub mod kernel;
 pub mod lab;
 pub mod live;

@@ -1,6 +1,7 @@
 //! What the loaded programs make of headers: whatever cannot be read is passed as it came, and what
 //! can be read is carried whatever stands between its headers.
 
+use deston::datapath::Action;
 use deston_common::outcome::Outcome;
 use deston_tests::kernel::{Family, Lab, Setting, each, rows};
 use deston_tests::packet::{Extension, Packet, Tag, ether_type, flags, kind, protocol};
@@ -245,6 +246,44 @@ fn up_to_four_extension_headers_are_walked() {
         let five = vec![long.clone(); 5];
         lab.passes(&lab.syn(9).extensions(&five), Outcome::OtherProtocol);
         assert_eq!(client, 5);
+    });
+}
+
+#[test]
+fn long_extension_headers_are_walked_or_passed_and_never_spoiled() {
+    require_kernel!();
+    each(Setting::IPV6, |setting| {
+        let mut lab = Lab::new(setting);
+        let connection = lab.establish(1);
+        let mut carried = 0;
+        for bytes in (8..=2_048).step_by(8) {
+            // What is longer than one header takes several.
+            let mut chain: Vec<Extension> = Vec::new();
+            let mut left = bytes;
+            while left > 0 {
+                let one = left.min(256);
+                chain.push(Extension::options(kind::DESTINATION, one));
+                left -= one;
+            }
+            let data = connection.from_client(flags::ACK).extensions(&chain).payload(b"data");
+            let ran = lab.run(&data);
+            if ran.action == Action::Pass {
+                assert_eq!(ran.packet, data.bytes(), "{bytes} bytes, passed");
+            } else {
+                assert_eq!(ran.packet, connection.to_server(&data).bytes(), "{bytes} bytes");
+                carried += 1;
+            }
+            for (outcome, _) in lab.outcomes() {
+                assert!(
+                    matches!(
+                        outcome,
+                        Outcome::Forwarded | Outcome::OtherProtocol | Outcome::Malformed
+                    ),
+                    "{bytes} bytes: {outcome:?}"
+                );
+            }
+        }
+        assert!(carried >= 32, "{carried} of 256");
     });
 }
 

@@ -225,6 +225,20 @@ fn a_way_of_unknown_length_takes_everything() {
 }
 
 #[test]
+fn a_packet_that_is_answered_counts_no_more_than_once() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = narrow(setting, Forwarding::Nat, 1_300);
+        let connection = lab.establish(1);
+        let before = lab.flow(&connection).unwrap().bytes;
+        let long = sized(&connection, 1_301);
+        lab.step(&long, Outcome::TooBig);
+        let counted = lab.flow(&connection).unwrap().bytes - before;
+        assert!([0, 1_301].contains(&counted), "{counted}");
+    });
+}
+
+#[test]
 fn our_own_errors_answer_no_error() {
     require_kernel!();
     each(Setting::ALL, |setting| {

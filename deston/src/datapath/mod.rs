@@ -22,7 +22,7 @@ pub use balancer::{Chosen, DatapathError, Report};
 pub use handle::{Datapath, Hurry};
 pub use host::HostError;
 #[cfg(feature = "testing")]
-pub use kernel::{Action, Ran};
+pub use kernel::{Action, Ran, linked_programs};
 pub use kernel::{
     AttachError, Attached, Event, Events, Hook, Kernel, KernelError, Maps, NoMaps, PinError, Removed,
     Sizes, Swept, Trace, TraceError, instances, remove_instance,

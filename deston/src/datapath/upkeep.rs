@@ -33,6 +33,9 @@ impl Balancer {
 
     /// Looks at every next hop again; ends idle flows, and forgets listeners that have none left.
     pub(super) async fn upkeep(&mut self, due: Upkeep) -> Result<(), DatapathError> {
+        if self.loaded().is_none() {
+            return Ok(());
+        }
         match due {
             Upkeep::Paths => self.refresh_paths().await,
             Upkeep::Second => {
@@ -61,9 +64,6 @@ impl Balancer {
 
     /// Follows addresses, routes, neighbours and interfaces.
     async fn refresh_paths(&mut self) -> Result<(), DatapathError> {
-        if self.loaded().is_none() {
-            return Ok(());
-        }
         self.network = self.host.look().await?;
         let mut paths: BTreeMap<ServerId, (Option<Path>, String)> = BTreeMap::new();
         for (id, known) in &self.servers {

@@ -85,6 +85,8 @@ pub(super) struct Balancer {
     pub(super) sweep: Interval,
     /// Loaded once a listener can be carried.
     kernel: Option<Kernel>,
+    /// Nothing is loaded again.
+    is_stopped: bool,
     /// What its maps hold.
     contents: Contents,
     pub(super) attached: Vec<Attached>,
@@ -146,6 +148,7 @@ impl Balancer {
             second: every(SECOND),
             sweep: every(SWEEP),
             kernel: None,
+            is_stopped: false,
             contents: Contents::default(),
             attached: Vec::new(),
             refused: BTreeSet::new(),
@@ -171,6 +174,7 @@ impl Balancer {
             servers: &self.servers,
             pools: &self.pools,
             network: &self.network,
+            attached: &self.attached.iter().map(Attached::index).collect(),
             flood_gate: self.settings.flood_gate,
             csum_ipv6: plan::has_csum_ipv6(),
             former: self.former.as_ref(),
@@ -212,7 +216,7 @@ impl Balancer {
 
     /// The programs, loaded if they are not yet.
     pub(super) fn kernel(&mut self) -> Result<&mut Kernel, DatapathError> {
-        if self.kernel.is_none() {
+        if self.kernel.is_none() && !self.is_stopped {
             let kernel = Kernel::start(&self.settings)?;
             if kernel.is_adopted() {
                 self.adopt(&kernel)?;

@@ -10,7 +10,7 @@ use deston_common::table::Table;
 use tokio::time::Instant;
 
 use super::known::on_down;
-use super::{Balancer, DatapathError, Known};
+use super::{Balancer, DatapathError, Known, SWEEP};
 use crate::datapath::former::Former;
 use crate::datapath::host::Path;
 use crate::model;
@@ -124,10 +124,11 @@ impl Balancer {
         Ok(())
     }
 
-    /// Whether a server's flows are to be ended whatever they do.
+    /// Whether a server's flows are to be ended whatever they do: clients have had the time to be
+    /// reset.
     pub(in crate::datapath) fn is_overdue(&self, id: ServerId) -> bool {
         let ends = self.servers.get(&id).and_then(|known| known.ends);
-        ends.is_some_and(|ends| ends <= Instant::now())
+        ends.is_some_and(|ends| ends + SWEEP <= Instant::now())
     }
 
     /// Tells of servers that leave SYNs unanswered, or refuse them.
@@ -142,23 +143,22 @@ impl Balancer {
             let known: &Known = servers.get(&id)?;
             pools.find(&known.pool).and_then(|(_, pool)| pool.failures)
         };
-        let due = self.suspects.due(now, enough);
+        let due = self.suspects.due(enough);
         if due.is_empty() {
             return Ok(());
         }
-        let mut acquitted = BTreeSet::new();
+        let mut excused = BTreeSet::new();
         for flow in kernel.flows() {
             let opened = Duration::from_nanos(flow.opened_ns);
             if due.iter().any(|(failing, since)| flow.server == failing.server && opened >= *since)
             {
-                acquitted.insert(flow.server);
+                excused.insert(flow.server);
             }
         }
         for (failing, _) in due {
-            if acquitted.contains(&failing.server) {
-                self.suspects.acquit(failing.server);
-            } else {
-                // Who does not listen has enough to do; it is told again.
+            self.suspects.forget(failing.server);
+            if !excused.contains(&failing.server) {
+                // Who does not listen has enough to do; a server that goes on failing is told again.
                 let _ = self.failing.try_send(failing);
             }
         }

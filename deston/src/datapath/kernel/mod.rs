@@ -36,7 +36,7 @@ pub use maps::Maps;
 pub use open::NoMaps;
 pub use pin::{PinError, instances};
 #[cfg(feature = "testing")]
-pub use testing::{Action, Ran};
+pub use testing::{Action, Ran, linked_programs};
 pub use trace::{Trace, TraceError};
 
 use std::collections::BTreeSet;

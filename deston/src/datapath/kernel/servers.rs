@@ -31,6 +31,17 @@ impl Maps {
         self.shared.trace.get(&0, 0).map_err(map("TRACE"))
     }
 
+    /// Says how large an IP packet an interface sends, in bytes: replies that are larger are answered
+    /// with Packet Too Big. Flows that are open keep what held when they began.
+    pub fn put_mtu(&mut self, ifindex: u32, mtu: u32) -> Result<(), KernelError> {
+        self.shared.mtus.insert(ifindex, mtu, 0).map_err(map("MTUS"))
+    }
+
+    /// Forgets an interface, whose packets are then not looked at for their size.
+    pub fn remove_mtu(&mut self, ifindex: u32) -> Result<(), KernelError> {
+        self.shared.mtus.remove(&ifindex).map_err(map("MTUS"))
+    }
+
     /// Writes how a server is reached.
     pub fn put_server(&mut self, id: ServerId, entry: &ServerEntry) -> Result<(), KernelError> {
         self.shared.servers.set(u32::from(id.0), entry, 0).map_err(map("SERVERS"))

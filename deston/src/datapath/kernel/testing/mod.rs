@@ -5,7 +5,9 @@ mod maps;
 
 use std::time::Duration;
 
-use aya::programs::{ProgramInfo, TestRun, TestRunOptions, TestRunResult};
+use aya::programs::{
+    ProgramInfo, SchedClassifier, TcAttachType, TestRun, TestRunOptions, TestRunResult,
+};
 
 use super::error::program;
 use super::link::Kind;
@@ -132,6 +134,13 @@ impl Kernel {
         out.truncate(data_size_out as usize);
         Ok(Ran { action: action(hook, return_value), packet: out, duration })
     }
+}
+
+/// The numbers of the programs that TC links put at an interface's ingress (Linux 6.6 and later).
+pub fn linked_programs(interface: &str) -> Result<Vec<u32>, KernelError> {
+    let (_, programs) =
+        SchedClassifier::query_tcx(interface, TcAttachType::Ingress).map_err(program(TC))?;
+    Ok(programs.iter().map(ProgramInfo::id).collect())
 }
 
 /// The numbers of `enum xdp_action` (linux/bpf.h) and TC_ACT_* (linux/pkt_cls.h).
