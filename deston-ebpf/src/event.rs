@@ -16,7 +16,7 @@ use crate::{atomic, conntrack, globals as settings, maps};
 
 /// Tells of a promoted flow that is being ended; `state` is what it was before.
 #[inline(always)]
-pub(crate) fn ended<F: Family>(flow: *mut FlowEntry<F::Address>, state: u64, now: u64, why: u32) {
+pub(crate) fn ended<F: Family>(flow: *mut FlowEntry<F::Address>, state: u64, why: u32) {
     if !settings::has(globals::flags::FLOW_LOG) {
         return;
     }
@@ -38,7 +38,7 @@ pub(crate) fn ended<F: Family>(flow: *mut FlowEntry<F::Address>, state: u64, now
         widen(&raw mut (*place).flow, &(*flow).key);
         widen(&raw mut (*place).reply, &reply);
         (*place).opened_ns = (*flow).opened_ns;
-        (*place).ended_ns = now;
+        (*place).last_seen_ns = (*flow).last_seen_ns;
         (*place).forward_bytes = (*flow).bytes;
         (*place).reply_bytes = 0;
         (*place).listener = (*flow).listener;
@@ -46,6 +46,9 @@ pub(crate) fn ended<F: Family>(flow: *mut FlowEntry<F::Address>, state: u64, now
         (*place).pad = 0;
         if let Some(entry) = conntrack::promoted_reply::<F>(&reply) {
             (*place).reply_bytes = (*entry).bytes;
+            if (*entry).last_seen_ns > (*flow).last_seen_ns {
+                (*place).last_seen_ns = (*entry).last_seen_ns;
+            }
         }
     }
     event.submit(0);
