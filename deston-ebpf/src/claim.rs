@@ -228,7 +228,7 @@ fn frees<F: Family>(
     let flow = unsafe { &(*reply).flow };
     let Some(flow) = conntrack::promoted::<F>(flow) else { return false };
     if conntrack::is_over::<F>(flow, now) {
-        conntrack::end::<F>(flow, now, reason::IDLE);
+        conntrack::end::<F>(flow, reason::IDLE);
         return true;
     }
     // SAFETY: as above.
@@ -323,7 +323,7 @@ fn last_resort<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
             // SAFETY: points into a live map value.
             && let Some(flow) = conntrack::promoted::<F>(unsafe { &(*reply).flow })
         {
-            conntrack::end::<F>(flow, cx.now, reason::CLOSED);
+            conntrack::end::<F>(flow, reason::CLOSED);
         }
         if probe_one::<F>(cx) == Verdict::CARRY {
             return Verdict::CARRY;

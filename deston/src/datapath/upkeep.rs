@@ -49,6 +49,7 @@ impl Balancer {
                     return Ok(());
                 }
                 self.expire()?;
+                self.kernel()?.end_left_trace()?;
                 self.tell_refusals()
             }
         }
