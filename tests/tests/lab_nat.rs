@@ -46,7 +46,8 @@ impl Servers {
             for (protocol, servers) in [("tcp", tcp), ("udp", udp)] {
                 let name = format!("{protocol}-{family:?}");
                 let keys = format!("protocol = \"{protocol}\"");
-                config = config.listener(&name, hook, listener, &keys).pool(&name, &health, &servers);
+                config =
+                    config.listener(&name, hook, listener, &keys).pool(&name, &health, &servers);
             }
         }
         config.text()

@@ -26,9 +26,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 pub use config::Config;
 pub use counters::{checksum_errors, received, resets_received, retransmitted};
 pub use flood::SynFlood;
-pub use load::{Echoes, Visits};
+pub use load::{Echoes, Lost, Visit, Visits};
 pub use namespace::Namespace;
-pub use process::{Deston, pause, wait_until};
+pub use process::{Deston, pause, wait_long_until, wait_until};
 pub use server::TcpServer;
 pub use udp::UdpServer;
 

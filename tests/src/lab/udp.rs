@@ -24,9 +24,8 @@ impl UdpServer {
 
     /// Starts a server with a number at an address.
     pub fn start_at(host: &Namespace, n: u8, address: SocketAddr) -> Self {
-        let socket = host
-            .within(move || UdpSocket::bind(address))
-            .expect("the server's address is free");
+        let socket =
+            host.within(move || UdpSocket::bind(address)).expect("the server's address is free");
         let address = socket.local_addr().unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
