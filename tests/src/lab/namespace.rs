@@ -53,6 +53,12 @@ impl Namespace {
         }
     }
 
+    /// Adds an address that can be used at once.
+    pub fn add_address(&self, device: &str, address: &str) {
+        // Duplicate address detection would take a second.
+        self.run(&["ip", "address", "add", address, "dev", device, "nodad"]);
+    }
+
     /// A command that will run inside.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");

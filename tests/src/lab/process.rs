@@ -33,6 +33,18 @@ impl Deston {
         Self::spawn(command, path)
     }
 
+    /// Starts it where the host's file systems are seen, so that what it pins outlives it.
+    pub fn start_pinned(namespace: &Namespace, config: &str) -> Self {
+        let path = config_path(namespace);
+        write(&path, config);
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", namespace.name())).arg(binary());
+        command.args(["run", "--config"]).arg(&path);
+        let mut deston = Self::spawn(command, path);
+        deston.wait_for_log("ready");
+        deston
+    }
+
     /// Starts it without any privilege.
     pub fn start_as_nobody(namespace: &Namespace, config: &str) -> Self {
         let path = config_path(namespace);

@@ -28,9 +28,13 @@ struct Counts {
 impl TcpServer {
     /// Starts the `n`th server of a lab on `port` (0: any).
     pub fn start(host: &Namespace, n: u8, port: u16) -> Self {
-        let bound = host
-            .within(move || TcpListener::bind((server_address(n), port)))
-            .expect("the server's address is free");
+        Self::start_at(host, n, SocketAddr::new(server_address(n).into(), port))
+    }
+
+    /// Starts a server of number `n` at an address of its host.
+    pub fn start_at(host: &Namespace, n: u8, address: SocketAddr) -> Self {
+        let bound =
+            host.within(move || TcpListener::bind(address)).expect("the server's address is free");
         let address = bound.local_addr().unwrap();
         let counts = Arc::new(Counts::default());
         let accepting = {
