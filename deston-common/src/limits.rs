@@ -66,8 +66,11 @@ pub const MAX_STATIC_REPLIES: u32 = 4_096;
 /// New flows a second and processor beyond which more are shed (`[kernel] flood_gate`).
 pub const DEFAULT_FLOOD_GATE: u32 = 125_000;
 
-/// Bytes of the ring buffer EVENTS: about 8,000 events wait in it.
+/// Bytes of the ring buffer EVENTS: about 7,700 ended flows wait in it.
 pub const EVENTS_BYTES: u32 = 1 << 20;
+
+/// Bytes of the ring buffer TRACES: about 8,700 traced packets wait in it.
+pub const TRACES_BYTES: u32 = 1 << 20;
 
 /// Members whose loads are compared at most: four come close to the least of all, and a scan of
 /// every member would cost a packet too much.

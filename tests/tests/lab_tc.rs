@@ -3,9 +3,10 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
+use deston_tests::kernel::Family;
 use deston_tests::lab::visit::{LIMIT, NO_HEALTH, PORT, config, counted, greeted, visit};
 use deston_tests::lab::{
-    BALANCER, BALANCER6, Deston, Lab, TcpServer, listener, listener6, server_address6,
+    BALANCER, BALANCER6, Deston, Lab, TcpServer, listener, listener_of, server_of,
 };
 use deston_tests::require_lab;
 use nix::sys::signal::Signal;
@@ -59,14 +60,15 @@ fn ipv6_connections_are_balanced_at_tc() {
     require_lab!();
     let lab = Lab::new(2);
     let servers = [1, 2].map(|n: u8| {
-        let address = SocketAddr::new(server_address6(n).into(), 0);
+        let address = SocketAddr::new(server_of(Family::V6, n), 0);
         TcpServer::start_at(&lab.servers[usize::from(n) - 1], n, address)
     });
     let config = tc6(&[servers[0].address(), servers[1].address()]);
     let deston = Deston::serving(&lab.balancer, &config);
-    let answers = lab.client.within(|| [(); 4].map(|()| visit(listener6(PORT)).unwrap()));
+    let answers =
+        lab.client.within(|| [(); 4].map(|()| visit(listener_of(Family::V6, PORT)).unwrap()));
     assert_eq!(answers, [1, 2, 1, 2]);
-    lab.client.within(|| exchange(listener6(PORT)));
+    lab.client.within(|| exchange(listener_of(Family::V6, PORT)));
     assert!(stopped(deston, "replied") > 20, "the kernel has carried them");
 }
 
@@ -74,12 +76,12 @@ fn ipv6_connections_are_balanced_at_tc() {
 fn ipv6_connections_are_balanced_at_xdp() {
     require_lab!();
     let lab = Lab::new(1);
-    let address = SocketAddr::new(server_address6(1).into(), 0);
+    let address = SocketAddr::new(server_of(Family::V6, 1), 0);
     let server = TcpServer::start_at(&lab.servers[0], 1, address);
     let config = tc6(&[server.address()]).replace("\"tc\"", "\"xdp\"");
     let deston = Deston::serving(&lab.balancer, &config);
-    assert_eq!(lab.client.within(|| visit(listener6(PORT)).unwrap()), 1);
-    lab.client.within(|| exchange(listener6(PORT)));
+    assert_eq!(lab.client.within(|| visit(listener_of(Family::V6, PORT)).unwrap()), 1);
+    lab.client.within(|| exchange(listener_of(Family::V6, PORT)));
     assert!(stopped(deston, "replied") > 20, "the kernel has carried them");
 }
 
@@ -127,7 +129,7 @@ fn a_listener_on_every_address_follows_the_addresses_of_its_interfaces() {
         .replace("\"tc\"", "\"tc\"\ninterfaces = [\"clients\"]");
     let mut deston = Deston::serving(&lab.balancer, &every);
     assert_eq!(lab.client.within(|| visit(listener(PORT)).unwrap()), 1);
-    lab.balancer.add_address("clients", "198.51.100.9/24");
+    lab.balancer.address("clients", "198.51.100.9/24");
     deston.wait_for_log("the listener has a new address");
     let new = SocketAddr::from(([198, 51, 100, 9], PORT));
     assert_eq!(lab.client.within(move || visit(new).unwrap()), 1);

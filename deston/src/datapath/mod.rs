@@ -24,8 +24,8 @@ pub use host::HostError;
 #[cfg(feature = "testing")]
 pub use kernel::{Action, Ran, linked_programs};
 pub use kernel::{
-    AttachError, Attached, Event, Events, Hook, Kernel, KernelError, PinError, Removed, Sizes,
-    Swept, instances, remove_instance,
+    AttachError, Attached, Event, Events, Hook, Kernel, KernelError, Maps, NoMaps, PinError,
+    Removed, Sizes, Swept, Trace, TraceError, instances, remove_instance,
 };
 pub use plan::Reason;
 pub use ports::PortUse;
