@@ -156,7 +156,9 @@ fn unpromoted<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> 
         let said = static_reply::run::<F, P>(packet, cx);
         // A server may be a client too.
         let may_be_a_clients = cx.role & (address::flags::LISTENER | address::flags::SNAT) != 0;
-        if said == Verdict::of(Outcome::Unrelated) && may_be_a_clients {
+        let is_none =
+            said == Verdict::of(Outcome::Unrelated) || said == Verdict::of(Outcome::Fragment);
+        if is_none && may_be_a_clients {
             return Verdict::GO_ON;
         }
         return said;

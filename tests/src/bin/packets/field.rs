@@ -153,12 +153,7 @@ fn listeners(kernel: &mut Kernel, family: Family) -> Result<()> {
 }
 
 /// Writes a promoted flow. Its number tells its port and address, as it does in the frames.
-fn flow(
-    kernel: &mut Kernel,
-    family: Family,
-    forwarding: Forwarding,
-    number: u32,
-) -> Result<()> {
+fn flow(kernel: &mut Kernel, family: Family, forwarding: Forwarding, number: u32) -> Result<()> {
     let (port, address) = (number & ((1 << PORT_BITS) - 1), number >> PORT_BITS);
     let client = {
         let first = client(family);

@@ -119,7 +119,10 @@ fn cases() -> Vec<Case> {
     let v4 = Packet::tcp(field::client(Family::V4), listener(Family::V4), flags::ACK);
     let mut cases = vec![
         case("empty program".to_owned(), &v4, 1, Kind::Empty),
-        Case { passes: SLOW_PASSES, ..case("empty program, 10 frames".to_owned(), &v4, 1, Kind::Empty) },
+        Case {
+            passes: SLOW_PASSES,
+            ..case("empty program, 10 frames".to_owned(), &v4, 1, Kind::Empty)
+        },
     ];
     for family in [Family::V4, Family::V6] {
         let client = field::client(family);
