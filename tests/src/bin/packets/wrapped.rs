@@ -128,16 +128,8 @@ fn cases() -> Vec<Case> {
         ..case(what.to_owned(), &v4, 1, Field::Nat, Kind::Empty)
     };
     let mut cases = vec![
-<<<<<<< HEAD
-        case("empty program".to_owned(), &v4, 1, Kind::Empty),
-        Case {
-            passes: SLOW_PASSES,
-            ..case("empty program, 10 frames".to_owned(), &v4, 1, Kind::Empty)
-        },
-=======
         empty("empty program", PASSES),
         empty("empty program, 10 frames in each run", SLOW_PASSES),
->>>>>>> h-bench
     ];
     for family in [Family::V4, Family::V6] {
         let client = field::client(family);
