@@ -1,4 +1,4 @@
-//! What the programs tell through the ring buffer EVENTS: traced packets and ended flows.
+//! What the programs tell through ring buffers: ended flows by EVENTS, traced packets by TRACES.
 
 use crate::flow::FlowKey;
 use crate::net::{Be16, Ipv6Be};
@@ -26,6 +26,17 @@ pub mod reason {
     /// A new flow of the same client took its place.
     pub const REOPENED: u32 = 5;
 }
+
+/// Places in LOST, which counts events that found no room.
+pub mod lost {
+    /// Of EVENTS.
+    pub const EVENTS: u32 = 0;
+    /// Of TRACES.
+    pub const TRACES: u32 = 1;
+}
+
+/// The largest `TraceFilter::budget`.
+pub const BUDGET_MAX: u64 = u64::MAX >> 1;
 
 /// A packet that the filter in TRACE chose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -85,7 +96,8 @@ pub struct Ended {
 }
 plain_bytes!(Ended, 128);
 
-/// The value of the map TRACE: which packets are told of. A field of zeros matches everything.
+/// The value of the map TRACE: which packets are told of, by the tuple they came with or the one they
+/// left with. A field of zeros matches everything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct TraceFilter {
@@ -101,7 +113,8 @@ pub struct TraceFilter {
     pub pad: u8,
     /// One packet of so many is told of; 0 counts as 1.
     pub sample: u32,
-    /// Packets that may still be told of; the programs count it down.
+    /// Packets that may still be told of, at most [`BUDGET_MAX`]; the programs count it down, and
+    /// processors that race may count it below zero.
     pub budget: u64,
 }
 plain_bytes!(TraceFilter, 48);

@@ -19,6 +19,9 @@ pub const MAX_POOLS: u32 = 1_024;
 /// Listeners in the kernel.
 pub const MAX_LISTENERS: u32 = 4_096;
 
+/// Interfaces whose MTU is known.
+pub const MAX_INTERFACES: u32 = 1_024;
+
 /// Flows in the kernel by default (`[kernel] flows`).
 pub const DEFAULT_FLOWS: u32 = 262_144;
 
@@ -35,8 +38,9 @@ pub const SNAT_PORT_MIN: u16 = 10_240;
 /// which the host's own connections to the same servers take.
 pub const SNAT_PORT_MAX: u16 = 32_767;
 
-/// Flows ended by one run of an expiry program; 56 bytes each have to fit a test packet of a page.
-pub const EXPIRE_BATCH: usize = 64;
+/// Flows ended by one run of an expiry program: 56 bytes each have to fit a test packet of a page less
+/// the room around it (3,520 bytes); a power of two, so that a masked place needs no bounds check.
+pub const EXPIRE_BATCH: usize = 32;
 
 /// Half-open flows of each address family by default (`[kernel] half_open`).
 pub const DEFAULT_HALF_OPEN: u32 = 65_536;
@@ -62,8 +66,11 @@ pub const MAX_STATIC_REPLIES: u32 = 4_096;
 /// New flows a second and processor beyond which more are shed (`[kernel] flood_gate`).
 pub const DEFAULT_FLOOD_GATE: u32 = 125_000;
 
-/// Bytes of the ring buffer EVENTS: about 8,000 events wait in it.
+/// Bytes of the ring buffer EVENTS: about 7,700 ended flows wait in it.
 pub const EVENTS_BYTES: u32 = 1 << 20;
+
+/// Bytes of the ring buffer TRACES: about 8,700 traced packets wait in it.
+pub const TRACES_BYTES: u32 = 1 << 20;
 
 /// Members whose loads are compared at most: four come close to the least of all, and a scan of
 /// every member would cost a packet too much.

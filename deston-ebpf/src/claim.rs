@@ -10,7 +10,7 @@ use deston_common::flow::{FlowEntry, FlowKey, ReplyEntry, flags};
 use deston_common::hash::{self, Seed};
 use deston_common::limits::{PORT_PROBES, RETRY_AFTER_NS};
 use deston_common::listener::{self, Forwarding, ListenerEntry, MAX_SNAT_ADDRESSES, SnatAddresses};
-use deston_common::net::{Address, Be16, TCP};
+use deston_common::net::{Address, Be16, TCP, UDP};
 use deston_common::outcome::Outcome;
 use deston_common::server::{ServerEntry, ServerId};
 
@@ -45,7 +45,7 @@ pub(crate) fn flow<F: Family, P: Packet>(
     if said != Verdict::CARRY {
         return said;
     }
-    let replaces = state != 0 || listener.flags & listener::flags::ONE_PACKET != 0;
+    let replaces = state != 0 || cx.flow.flags & flags::ONE_PACKET != 0;
     if let Err(error) = half::record::<F>(cx, replaces) {
         if conntrack::is_translated(listener.forwarding) {
             let _ = F::half_replies().remove(&cx.flow.reply);
@@ -72,7 +72,8 @@ fn draft<F: Family, P: Packet>(
     if P::TC {
         its |= flags::TC;
     }
-    if listener.flags & listener::flags::ONE_PACKET != 0 {
+    let one_packet = cx.key.protocol == UDP && listener.flags & listener::flags::ONE_PACKET != 0;
+    if one_packet {
         its |= flags::ONE_PACKET;
     }
     cx.flow = FlowEntry {

@@ -59,17 +59,24 @@ pub(crate) fn find<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>
     Verdict::CARRY
 }
 
+/// What the first stage finds of a packet's flow.
+pub(crate) enum Plain {
+    /// It is promoted, and the packet tells nothing new.
+    Yes(&'static ServerEntry),
+    /// It is promoted, and there is more to look at.
+    Special,
+    /// It is not promoted, or there is none.
+    Unknown,
+}
+
 /// The flow of a client's packet that tells nothing new: most packets by far.
 #[inline(always)]
-pub(crate) fn plain<F: Family, P: Packet>(
-    packet: P,
-    cx: &mut Context<F::Address>,
-) -> Option<&'static ServerEntry> {
-    let flow = promoted::<F>(&cx.key)?;
+pub(crate) fn plain<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Plain {
+    let Some(flow) = promoted::<F>(&cx.key) else { return Plain::Unknown };
     // SAFETY: as in `find`.
     let (state, seen, id, its) =
         unsafe { ((*flow).state, (*flow).last_seen_ns, (*flow).server, (*flow).flags) };
-    let server = select::entry(id)?;
+    let Some(server) = select::entry(id) else { return Plain::Special };
     let special = state & (State::ENDED | State::FIN_REPLY | State::RESET) != 0
         || (its & flags::TC != 0) != P::TC
         || cx.now.saturating_sub(seen) > SILENCE_NS
@@ -77,12 +84,12 @@ pub(crate) fn plain<F: Family, P: Packet>(
         || is_given_up(server)
         || server.hop.ifindex == 0
         || !transmit::fits(packet, cx, &server.hop, tunnel::MOST);
-    if special {
-        return None;
-    }
     cx.forwarding = (its & flags::FORWARDING) as u8;
+    if special {
+        return Plain::Special;
+    }
     touch(cx, flow);
-    Some(server)
+    Plain::Yes(server)
 }
 
 /// Notes that a client's packet was seen, and where it goes.

@@ -9,7 +9,7 @@ use deston_common::net::{Address, TCP, UDP};
 use deston_common::outcome::Outcome;
 
 use crate::context::{Context, part};
-use crate::header::{Icmp, UDP_CHECKSUM};
+use crate::header::{Icmp, TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::packet::{Mend, Packet};
 use crate::reset::TTL;
 use crate::verdict::Verdict;
@@ -166,8 +166,7 @@ fn about_reply<F: quote::Quoted, P: Packet>(packet: P, cx: &mut Context<F::Addre
 }
 
 /// Gives the quoted packet the tuple `to`, and the error the addresses of `cx.to`. Each change in
-/// the quote changes the error's checksum, those of the quoted checksums included. A quoted TCP
-/// checksum, which lies beyond the eight bytes that a quote has for sure, is left.
+/// the quote changes the error's checksum, those of the quoted checksums included.
 #[inline(never)]
 fn retell<F: quote::Quoted, P: Packet>(
     packet: P,
@@ -202,6 +201,19 @@ fn try_retell<F: quote::Quoted, P: Packet>(
             let after = change.and(addresses).apply_udp(before);
             (*ports)[UDP_CHECKSUM / 2] = after;
             change = change.word16(before, after);
+        }
+    }
+    // The quote may hold the whole TCP header.
+    let place = quoted_l4 + TCP_CHECKSUM;
+    if from.protocol == TCP
+        && place as u32 + 2 <= cx.l3 + cx.ip_len
+        && let Some(checksum) = packet.at::<u16>(place)
+    {
+        // SAFETY: `at` checked the bounds.
+        unsafe {
+            let before = *checksum;
+            *checksum = change.and(addresses).apply(before);
+            change = change.word16(before, *checksum);
         }
     }
     let header = F::readdress_quote(packet, cx, to)?;

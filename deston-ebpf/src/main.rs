@@ -66,7 +66,7 @@ fn deston_tc(ctx: TcContext) -> i32 {
 /// What becomes of a packet.
 #[inline(always)]
 fn balance<P: Packet>(packet: P) -> Verdict {
-    packet.pull();
+    packet.pull(packet::USUAL);
     match parse::link(packet) {
         Ok(link) if link.kind == header::IPV4 => stages::first::<V4, P>(packet, &link),
         Ok(link) => stages::first::<V6, P>(packet, &link),

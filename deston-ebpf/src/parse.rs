@@ -16,7 +16,7 @@ use crate::family::{Family, V4, V6};
 use crate::header::{
     CUSTOMER_TAG, Ethernet, Extension, IPV4, IPV6, Icmp, Ipv4, Ipv6, SERVICE_TAG, Tagged, Tcp, Udp,
 };
-use crate::packet::Packet;
+use crate::packet::{MAX_OFFSET, Packet};
 
 /// What stands before the network header.
 pub(crate) struct Link {
@@ -181,6 +181,7 @@ pub(crate) fn outcome_of(number: u32) -> Result<(), Outcome> {
 
 #[inline(never)]
 fn walk_extensions<P: Packet>(packet: P, cx: &mut Context<<V6 as Family>::Address>) -> u32 {
+    packet.pull(MAX_OFFSET);
     for _ in 0..EXTENSION_HEADERS {
         if !matches!(cx.key.protocol, HOP_BY_HOP | ROUTING | DESTINATION | FRAGMENT_HEADER) {
             return Outcome::OtherProtocol as u32;

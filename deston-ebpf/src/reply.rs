@@ -58,14 +58,19 @@ pub(crate) fn run<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>)
 
 /// The reply entry of a server's packet that tells nothing new: most packets by far.
 #[inline(always)]
-pub(crate) fn plain<F: Family, P: Packet>(cx: &mut Context<F::Address>) -> Option<&'static Hop> {
+pub(crate) fn plain<F: Family, P: Packet>(
+    packet: P,
+    cx: &mut Context<F::Address>,
+) -> Option<&'static Hop> {
     let reply = conntrack::promoted_reply::<F>(&cx.key)?;
     // SAFETY: as in `run`.
     let (flow, its, id, seen) =
         unsafe { ((*reply).flow, (*reply).flags, (*reply).server, (*reply).last_seen_ns) };
     let special = (its & flags::TC != 0) != P::TC
         || cx.now.saturating_sub(seen) > REST_NS
-        || cx.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0;
+        || cx.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0
+        // SAFETY: as in `run`.
+        || !transmit::fits(packet, cx, unsafe { &(*reply).hop }, 0);
     if special {
         return None;
     }
@@ -148,7 +153,13 @@ fn unpromoted<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> 
         if cx.role & address::flags::DNAT_SERVER == 0 {
             return Verdict::GO_ON;
         }
-        return static_reply::run::<F, P>(packet, cx);
+        let said = static_reply::run::<F, P>(packet, cx);
+        // A server may be a client too.
+        let may_be_a_clients = cx.role & (address::flags::LISTENER | address::flags::SNAT) != 0;
+        if said == Verdict::of(Outcome::Unrelated) && may_be_a_clients {
+            return Verdict::GO_ON;
+        }
+        return said;
     };
     // SAFETY: as in `run`.
     let (key, its, id) = unsafe { ((*reply).flow, (*reply).flags, (*reply).server) };

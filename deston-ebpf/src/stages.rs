@@ -6,16 +6,19 @@
 
 use aya_ebpf::btf_maps::ProgramArray;
 use aya_ebpf::macros::btf_map;
+use deston_common::listener::flags;
+use deston_common::net::TCP;
 use deston_common::outcome::Outcome;
 
+use crate::conntrack::Plain;
 use crate::context::{Context, part};
 use crate::family::Family;
-use crate::packet::Packet;
+use crate::packet::{MAX_OFFSET, Packet};
 use crate::parse::{self, Link, Network};
 use crate::verdict::Verdict;
 use crate::{
-    complain, conntrack, event, forward, fragment, globals, icmp, quote, reply, reset, role, stats,
-    transmit,
+    complain, conntrack, event, forward, fragment, globals, icmp, listener, quote, reply, reset,
+    role, stats, transmit,
 };
 
 /// Places in STAGES_XDP and STAGES_TC.
@@ -43,11 +46,16 @@ pub(crate) fn first<F: Network, P: Packet>(packet: P, link: &Link) -> Verdict {
     if let Err(outcome) = F::network(packet, link, cx) {
         return Verdict::of(outcome);
     }
-    if let Err(outcome) = role::of::<F>(cx) {
-        return finish::<F, P>(packet, cx, Verdict::of(outcome));
+    let foreign = role::of::<F>(cx).err();
+    if let Some(outcome) = foreign
+        && !is_traced()
+    {
+        return Verdict::of(outcome);
     }
     cx.now = globals::now();
-    if let Err(outcome) = parse::transport::<F, P>(packet, cx) {
+    let unread = parse::transport::<F, P>(packet, cx).err();
+    // A foreign packet is read so far for those who ask what became of it.
+    if let Some(outcome) = foreign.or(unread) {
         return finish::<F, P>(packet, cx, Verdict::of(outcome));
     }
     if cx.key.protocol == F::ICMP {
@@ -68,12 +76,37 @@ pub(crate) fn first<F: Network, P: Packet>(packet: P, link: &Link) -> Verdict {
 #[inline(always)]
 fn plain<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
     if reply::is_likely(cx)
-        && let Some(hop) = reply::plain::<F, P>(cx)
+        && let Some(hop) = reply::plain::<F, P>(packet, cx)
     {
         return transmit::translate_and_send::<F, P>(packet, cx, hop, Outcome::Replied);
     }
-    let Some(server) = conntrack::plain::<F, P>(packet, cx) else { return Verdict::GO_ON };
+    let server = match conntrack::plain::<F, P>(packet, cx) {
+        Plain::Yes(server) => server,
+        Plain::Special => return Verdict::GO_ON,
+        Plain::Unknown => {
+            return match no_flow::<F, P>(cx) {
+                Some(outcome) => Verdict::of(outcome),
+                None => Verdict::GO_ON,
+            };
+        }
+    };
     transmit::plainly::<F, P>(packet, cx, server)
+}
+
+/// The outcome of a packet to an address of ours that can be of no flow: the host's own traffic, and
+/// connections that its stack has.
+#[inline(always)]
+fn no_flow<F: Family, P: Packet>(cx: &Context<F::Address>) -> Option<Outcome> {
+    if reply::is_likely(cx) {
+        return None;
+    }
+    let key = &cx.key;
+    let found = listener::lookup::<F>(key.destination, key.destination_port, key.protocol);
+    let Some(listener) = found else { return Some(Outcome::Unrelated) };
+    let carried = flags::STACK | flags::TC | flags::OPEN;
+    let stack = flags::STACK | flags::OPEN | if P::TC { flags::TC } else { 0 };
+    let opens = key.protocol != TCP || cx.is_opening();
+    (listener.flags & carried == stack && !opens).then_some(Outcome::ToStack)
 }
 
 /// Any packet of a flow but a control message.
@@ -113,6 +146,7 @@ fn whole<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdi
 #[inline(always)]
 pub(crate) fn control<F: quote::Quoted, P: Packet>(packet: P) -> Verdict {
     let Some(cx) = context::<F>() else { return Verdict::of(Outcome::Malformed) };
+    packet.pull(MAX_OFFSET);
     let said = icmp::run::<F, P>(packet, cx);
     finish::<F, P>(packet, cx, said)
 }
@@ -146,10 +180,15 @@ fn finish<F: Family, P: Packet>(
     if verdict == Verdict::ANSWER {
         packet.go_on(if F::V6 { ANSWER6 } else { ANSWER4 });
     }
-    if globals::has(deston_common::globals::flags::TRACE) {
+    if is_traced() {
         event::traced::<F, P>(packet, cx, verdict.0 & 0xff);
     }
     verdict
+}
+
+#[inline(always)]
+fn is_traced() -> bool {
+    globals::has(deston_common::globals::flags::TRACE)
 }
 
 /// Counts the packet and says what XDP does.

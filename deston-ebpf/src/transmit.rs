@@ -12,7 +12,7 @@ use crate::family::Family;
 use crate::header::{Ethernet, IPV4, IPV6, TCP_CHECKSUM, Tagged, UDP_CHECKSUM};
 use crate::packet::{Mend, Packet};
 use crate::verdict::Verdict;
-use crate::{complain, fragment, select, tunnel};
+use crate::{complain, fragment, maps, select, tunnel};
 
 /// Sends a client's packet to `cx.server`.
 #[inline(always)]
@@ -174,10 +174,17 @@ pub(crate) fn way_back<A: Address, P: Packet>(packet: P, cx: &Context<A>) -> Hop
         ifindex: packet.ifindex(),
         source_mac: ours,
         next_hop_mac: theirs,
-        mtu: 0,
+        mtu: mtu(packet.ifindex()),
         vlan_count: cx.vlan_count,
         vlans: cx.vlans,
     }
+}
+
+/// Largest IP packet that an interface sends; 0: not known.
+#[inline(always)]
+fn mtu(ifindex: u32) -> u16 {
+    // SAFETY: one word, copied at once.
+    unsafe { maps::MTUS.get(ifindex) }.map_or(0, |mtu| *mtu as u16)
 }
 
 /// The frame's destination and source.

@@ -3,9 +3,11 @@
 pub mod echo_process;
 pub mod effort;
 pub mod http;
+pub mod instance;
 pub mod kernel;
 pub mod lab;
 pub mod live;
+pub mod model;
 pub mod packet;
 pub mod proxied;
 pub mod server;

@@ -6,7 +6,7 @@ use deston_common::flow;
 use deston_common::listener::Forwarding;
 use deston_common::outcome::Outcome;
 use deston_common::server::ServerState;
-use deston_tests::kernel::{Connection, Entries, Lab, Setting, TIMEOUTS, each, rows};
+use deston_tests::kernel::{Connection, Entries, Lab, Pinned, Setting, TIMEOUTS, each, rows};
 use deston_tests::lab::Namespace;
 use deston_tests::packet::flags::{ACK, FIN_ACK, SYN_ACK};
 use deston_tests::packet::{Packet, protocol};
@@ -125,7 +125,8 @@ fn with_a_route() -> Namespace {
     let namespace = Namespace::new("route");
     let (ours, neighbour) = ("02:00:00:00:09:02", "02:00:00:00:09:01");
     let lines = [
-        "ip link add clients address 02:00:00:00:09:02 type dummy",
+        "ip link add clients address 02:00:00:00:09:02 type veth peer name far",
+        "ip link set far up",
         "ip link set clients up",
         "sysctl -qw net.ipv4.ip_forward=1",
         "sysctl -qw net.ipv6.conf.all.forwarding=1",
@@ -134,7 +135,7 @@ fn with_a_route() -> Namespace {
         "ip neighbour add 203.0.113.21 lladdr 02:00:00:00:09:01 dev clients",
         "ip -6 neighbour add 2001:db8:3:1::77 lladdr 02:00:00:00:09:01 dev clients",
     ];
-    assert!(lines[0].contains(ours) && lines[6].contains(neighbour));
+    assert!(lines[0].contains(ours) && lines[7].contains(neighbour));
     for line in lines {
         namespace.run(&line.split(' ').collect::<Vec<_>>());
     }
@@ -209,6 +210,55 @@ fn a_stateless_replys_time_to_live_runs_out_too() {
         let error =
             lab.emits(&connection.from_server(ACK).ttl(1).payload(&[0; 64]), Outcome::TtlExpired);
         assert_eq!(error.destination.ip(), connection.server.ip());
+    });
+}
+
+#[test]
+fn what_the_packet_before_was_does_not_matter() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let _pinned = Pinned::to_one_processor();
+        let mut lab = dnat(setting);
+        lab.static_reply(1);
+        let connection = lost(&mut lab, false);
+        // On its link a packet of direct return does not age.
+        lab.listener(|entry| entry.forwarding = Forwarding::DsrL2 as u8);
+        lab.step(&lab.syn(5).ttl(1), Outcome::Forwarded);
+        let old = connection.from_server(ACK).ttl(1).payload(&[0; 64]);
+        lab.emits(&old, Outcome::TtlExpired);
+    });
+}
+
+#[test]
+fn a_client_on_an_address_of_ours_gets_its_replies() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = dnat(setting);
+        lab.snat_address(2);
+        let client = (setting.family.snat(2), 40_000);
+        let connection = lab.opens(&Packet::tcp(client, lab.listener_address(), 2).ack(0));
+        lab.shake_hands(&connection);
+        lab.replies(&connection, &connection.from_server(ACK).payload(b"response"));
+    });
+}
+
+#[test]
+fn a_server_may_be_a_client_of_a_listener() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = dnat(setting);
+        lab.server(2, |_| ());
+        lab.round_robin([2]);
+        // From the very port that it serves, and from another.
+        for port in [8_000, 40_000] {
+            let client = (setting.family.server(1).ip(), port);
+            let connection = lab.opens(&Packet::tcp(client, lab.listener_address(), 2).ack(0));
+            assert_eq!(connection.number, 2);
+            lab.forwards(&connection, &connection.from_client(2));
+        }
+        let elsewhere = (lab.listener_address().ip(), 81);
+        let packet = Packet::tcp(setting.family.server(1), elsewhere, 2);
+        lab.passes(&packet, Outcome::Unrelated);
     });
 }
 

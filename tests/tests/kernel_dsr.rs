@@ -1,6 +1,7 @@
 //! Direct return: the server answers the client itself, by an unchanged packet on its link or one in
 //! a tunnel; of the flow only the client's half is seen.
 
+use deston::datapath::Hook;
 use deston_common::conntrack::State;
 use deston_common::flow;
 use deston_common::listener::Forwarding;
@@ -139,6 +140,10 @@ fn tags_are_those_of_the_servers_link() {
         let table = table.map(|(name, client, server)| (name, (client, server)));
         for (_, forwarding) in BOTH {
             let count = rows(table, |(client, server)| {
+                if (setting.hook, forwarding) == (Hook::Tc, Forwarding::DsrIpip) && client != [] {
+                    // The kernel has taken a tag off before TC sees the packet; a test run does not.
+                    return;
+                }
                 let mut lab = dsr(setting, forwarding, 1);
                 lab.server_tags(1, server);
                 let syn = lab.syn(1).tags(client);

@@ -2,7 +2,7 @@
 //! can be read is carried whatever stands between its headers.
 
 use deston_common::outcome::Outcome;
-use deston_tests::kernel::{Family, Lab, Setting, each, rows};
+use deston_tests::kernel::{Connection, Family, Lab, Setting, each, rows};
 use deston_tests::packet::{Extension, Packet, Tag, ether_type, flags, kind, protocol};
 use deston_tests::require_kernel;
 
@@ -245,6 +245,42 @@ fn up_to_four_extension_headers_are_walked() {
         let five = vec![long.clone(); 5];
         lab.passes(&lab.syn(9).extensions(&five), Outcome::OtherProtocol);
         assert_eq!(client, 5);
+    });
+}
+
+#[test]
+fn long_extension_headers_are_walked_or_passed_and_never_spoiled() {
+    require_kernel!();
+    each(Setting::IPV6, |setting| {
+        let mut lab = Lab::new(setting);
+        let connection = lab.establish(1);
+        let tag = Tag { tpid: ether_type::VLAN, tci: 5 };
+        lab.server_tags(1, &[tag]);
+        let tagged = lab.opens(&lab.syn(2).tags(&[tag]));
+        lab.shake_hands(&tagged);
+        let mut carried = 0;
+        for (connection, bytes) in
+            (8..=2_048).step_by(8).flat_map(|bytes| [(&connection, bytes), (&tagged, bytes)])
+        {
+            // What is longer than one header takes several.
+            let mut chain: Vec<Extension> = Vec::new();
+            let mut left = bytes;
+            while left > 0 {
+                let one = left.min(256);
+                chain.push(Extension::options(kind::DESTINATION, one));
+                left -= one;
+            }
+            let data = connection.from_client(flags::ACK).extensions(&chain).payload(b"data");
+            if data.transport_at() > 384 {
+                lab.passes(&data, Outcome::OtherProtocol);
+            } else {
+                let sent =
+                    Connection { server_tags: vec![tag], ..connection.clone() }.to_server(&data);
+                lab.emits_exactly(&data, Outcome::Forwarded, &sent);
+                carried += 1;
+            }
+        }
+        assert_eq!(carried, 41 + 40);
     });
 }
 

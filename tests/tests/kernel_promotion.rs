@@ -9,7 +9,7 @@ use deston_tests::kernel::{
     CLIENT_ISN, Connection, Entries, Lab, SERVER_ISN, Setting, TIMEOUTS, each, rows,
 };
 use deston_tests::packet::Packet;
-use deston_tests::packet::flags::{ACK, FIN_ACK, PSH, RST, SYN, SYN_ACK};
+use deston_tests::packet::flags::{ACK, FIN_ACK, PSH, RST, SYN_ACK};
 use deston_tests::require_kernel;
 
 /// A flow whose server has answered.
@@ -197,6 +197,7 @@ fn a_full_server_refuses_datagrams_of_a_flow_it_answers() {
         let (one, two) = (lab.opens(&lab.query(1)), lab.opens(&lab.query(2)));
         lab.replies(&one, &one.response(b"1"));
         lab.drops(&two.response(b"2"), Outcome::ServersFull);
+        assert_eq!(lab.half_flow(&two).unwrap().idle_limit_ns, TIMEOUTS.udp_one_way_ns);
         assert_eq!(lab.in_use(1), 1);
         assert!(!lab.is_promoted(&two));
     });
@@ -261,18 +262,6 @@ fn one_packet_flows_are_balanced_each_and_never_promoted() {
         }
         assert_eq!(lab.kernel.flows().count(), 0);
         assert_eq!((1..=3).map(|n| lab.in_use(n)).sum::<u64>(), 0);
-    });
-}
-
-#[test]
-fn one_packet_means_nothing_to_tcp() {
-    require_kernel!();
-    each(Setting::ALL, |setting| {
-        let mut lab = Lab::with_servers(setting, 3);
-        lab.listener(|entry| entry.flags |= flags::ONE_PACKET);
-        let connection = lab.open(1);
-        lab.forwards(&connection, &connection.from_client(SYN));
-        lab.shake_hands(&connection);
     });
 }
 

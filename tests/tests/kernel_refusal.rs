@@ -234,6 +234,25 @@ fn errors_that_are_no_refusals_are_translated_and_not_counted() {
 }
 
 #[test]
+fn two_servers_that_are_one_address_keep_the_flows_claim() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let count = rows(TRANSLATED, |forwarding| {
+            let mut lab = Lab::with_servers(setting, 2);
+            lab.forwarding(forwarding);
+            let one = lab.server_entry(1);
+            lab.server(2, |entry| entry.address = one.address);
+            let connection = lab.open(1);
+            lab.wait(RETRY);
+            lab.step(&connection.from_client(SYN), Outcome::Forwarded);
+            let flow = lab.half_flow(&connection).unwrap();
+            assert!(lab.kernel.half_reply(&flow.reply).is_some(), "no claim");
+        });
+        assert_eq!(count, 2);
+    });
+}
+
+#[test]
 fn datagrams_are_never_moved() {
     require_kernel!();
     each(Setting::ALL, |setting| {

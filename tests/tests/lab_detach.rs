@@ -2,8 +2,9 @@
 
 use std::process::{Command, Output};
 
-use deston::datapath::{Attached, Hook, Kernel, remove_instance};
-use deston::model::{self, OnStop, XdpMode};
+use deston::datapath::{Attached, Hook, Kernel};
+use deston::model::XdpMode;
+use deston_tests::instance::Instance;
 use deston_tests::lab::Namespace;
 use deston_tests::require_kernel;
 
@@ -11,29 +12,20 @@ use deston_tests::require_kernel;
 struct Lab {
     balancer: Namespace,
     _far: Namespace,
-    instance: String,
+    instance: Instance,
 }
 
 impl Lab {
-    fn new(role: &str) -> Self {
+    fn new() -> Self {
         let balancer = Namespace::new("b");
         let far = Namespace::new("f");
         balancer.link("b0", "192.0.2.1/24", &far, "f0", "192.0.2.2/24");
-        let instance = format!("spec-{}-{role}", std::process::id());
-        Self { balancer, _far: far, instance }
+        Self { balancer, _far: far, instance: Instance::default() }
     }
 
     /// A datapath at both hooks.
     fn attached(&self) -> (Kernel, Vec<Attached>) {
-        let settings = model::Kernel {
-            instance: self.instance.clone(),
-            pin: true,
-            on_stop: OnStop::Detach,
-            xdp_mode: XdpMode::Native,
-            flows: 1_024,
-            half_open: 1_024,
-            flood_gate: 0,
-        };
+        let settings = self.instance.settings();
         self.balancer.within(move || {
             let mut kernel = Kernel::start(&settings).unwrap();
             let attach = |hook| kernel.attach("b0", hook, XdpMode::Native).unwrap();
@@ -47,18 +39,11 @@ impl Lab {
         let binary = std::env::var_os("DESTON_BIN").expect("run by `cargo xtask test`");
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.balancer.name())).arg(binary);
-        command.args(["detach", "--instance", &self.instance]).args(more).output().unwrap()
+        command.args(["detach", "--instance", self.instance.name()]).args(more).output().unwrap()
     }
 
     fn has_xdp(&self) -> bool {
         self.balancer.run(&["ip", "-d", "link", "show", "dev", "b0"]).contains("prog/xdp")
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        // Nothing is left where the spec passed.
-        let _ = remove_instance(&self.instance, true);
     }
 }
 
@@ -69,7 +54,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn what_a_killed_process_left_is_removed_and_named() {
     require_kernel!();
-    let lab = Lab::new("left");
+    let lab = Lab::new();
     drop(lab.attached());
     assert!(lab.has_xdp());
     let output = lab.detach(&[]);
@@ -77,7 +62,7 @@ fn what_a_killed_process_left_is_removed_and_named() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(told.contains("detached: xdp of b0"), "{told}");
     assert!(told.contains("detached: tcx of b0") || told.contains("detached: clsact of b0"));
-    assert!(told.contains(&format!("instance `{}`: removed", lab.instance)), "{told}");
+    assert!(told.contains(&format!("instance `{}`: removed", lab.instance.name())), "{told}");
     assert!(!lab.has_xdp());
 
     // Once more is no error.
@@ -89,7 +74,7 @@ fn what_a_killed_process_left_is_removed_and_named() {
 #[test]
 fn what_a_process_holds_is_left_alone_but_by_force() {
     require_kernel!();
-    let lab = Lab::new("held");
+    let lab = Lab::new();
     let held = lab.attached();
     let output = lab.detach(&[]);
     assert_eq!(output.status.code(), Some(1));

@@ -17,6 +17,9 @@ pub(crate) use xdp::Xdp;
 /// that a mask is a bound that the verifier understands.
 pub(crate) const MAX_OFFSET: usize = 511;
 
+/// Headers of nearly all packets: Ethernet, two tags, IPv4 with all options, TCP.
+pub(crate) const USUAL: usize = 104;
+
 /// Where the transport checksum stands and what has changed under it.
 pub(crate) struct Mend {
     /// Place of the checksum in the frame.
@@ -49,8 +52,8 @@ pub(crate) trait Packet: Copy {
     /// A tag that the device took off, if any.
     fn taken_off(self) -> Option<Vlan>;
 
-    /// Makes the first `MAX_OFFSET` bytes linear, where they are not.
-    fn pull(self);
+    /// Makes the first `wanted` bytes linear, where they are not.
+    fn pull(self, wanted: usize);
 
     /// Bytes of payload of each of the packets that this one will be cut into; 0: it stays whole.
     fn segment(self) -> u32;

@@ -75,10 +75,10 @@ impl Packet for Tc {
     }
 
     #[inline(always)]
-    fn pull(self) {
+    fn pull(self, wanted: usize) {
         let (start, end) = self.bounds();
         let len = self.len();
-        let wanted = if len < MAX_OFFSET { len } else { MAX_OFFSET };
+        let wanted = if len < wanted { len } else { wanted };
         if end - start < wanted {
             // SAFETY: a helper on a valid context. If it fails, less can be read, and is.
             unsafe { bpf_skb_pull_data(self.0, wanted as u32) };

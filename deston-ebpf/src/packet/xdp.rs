@@ -55,7 +55,7 @@ impl Packet for Xdp {
     }
 
     #[inline(always)]
-    fn pull(self) {}
+    fn pull(self, _wanted: usize) {}
 
     #[inline(always)]
     fn segment(self) -> u32 {

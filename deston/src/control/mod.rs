@@ -279,7 +279,8 @@ fn told(finished: Result<Result<(), DatapathError>, tokio::task::JoinError>) {
     }
 }
 
-/// The kernel's counters, on one line: packets of each outcome that occurred, flows of each server.
+/// The kernel's counters, on one line: packets of each outcome that occurred, flows of each server,
+/// and the SNAT ports in use towards it.
 fn counted(report: &datapath::Report) -> String {
     let mut line = "the kernel counted packets:".to_owned();
     for (outcome, packets) in report.outcomes.iter().filter(|(_, packets)| *packets > 0) {
@@ -288,6 +289,12 @@ fn counted(report: &datapath::Report) -> String {
     line += "; flows:";
     for (server, load) in &report.servers {
         line += &format!(" {server}={}", load.opened);
+    }
+    if !report.ports.is_empty() {
+        line += "; SNAT ports:";
+    }
+    for (server, ports) in &report.ports {
+        line += &format!(" {server}={}/{}", ports.used, ports.available);
     }
     line
 }

@@ -12,18 +12,21 @@ mod host;
 mod interfaces;
 mod kernel;
 mod plan;
+mod ports;
 mod refusals;
 mod suspects;
+mod sweep;
 mod upkeep;
 
 pub use balancer::{Chosen, DatapathError, Report};
 pub use handle::{Datapath, Hurry};
 pub use host::HostError;
 #[cfg(feature = "testing")]
-pub use kernel::{Action, Ran};
+pub use kernel::{Action, Ran, linked_programs};
 pub use kernel::{
-    AttachError, Attached, Event, Events, Hook, Kernel, KernelError, PinError, Removed, Sizes,
-    Swept, instances, remove_instance,
+    AttachError, Attached, Event, Events, Hook, Kernel, KernelError, Maps, NoMaps, PinError,
+    Removed, Sizes, Swept, Trace, TraceError, instances, remove_instance,
 };
 pub use plan::Reason;
+pub use ports::PortUse;
 pub use suspects::Failing;

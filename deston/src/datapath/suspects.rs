@@ -2,15 +2,12 @@
 //!
 //! Failures are in a row until a flow is promoted that began after the first of them. Whether there
 //! is such a flow costs a walk over all flows, so it is asked only when there are enough failures
-//! for something to follow.
+//! for something to follow, and they are forgotten then.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use deston_common::server::ServerId;
-
-/// A suspect is not looked at again for this long: whoever can do something has been told.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A server fails its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +34,12 @@ struct Suspect {
     since: Duration,
     /// When it was counted last.
     looked: Duration,
-    /// Not looked at before.
-    patience: Duration,
 }
 
 impl Suspects {
     /// Takes note of a server's count of failures at `now`, CLOCK_MONOTONIC.
     pub(super) fn note(&mut self, server: ServerId, counted: u64, now: Duration) {
-        let patience = Duration::ZERO;
-        let new = Suspect { counted, failures: 0, since: now, looked: now, patience };
+        let new = Suspect { counted, failures: 0, since: now, looked: now };
         let suspect = self.by_server.entry(server).or_insert(new);
         if suspect.failures == 0 {
             suspect.since = suspect.looked;
@@ -56,28 +50,22 @@ impl Suspects {
     }
 
     /// Servers with as many failures in a row as `enough` says, and when the row began.
-    pub(super) fn due(
-        &mut self,
-        now: Duration,
-        enough: impl Fn(ServerId) -> Option<u32>,
-    ) -> Vec<(Failing, Duration)> {
+    pub(super) fn due(&self, enough: impl Fn(ServerId) -> Option<u32>) -> Vec<(Failing, Duration)> {
         let mut due = Vec::new();
-        for (server, suspect) in &mut self.by_server {
+        for (server, suspect) in &self.by_server {
             let failures = suspect.failures;
-            let is_enough = enough(*server).is_some_and(|enough| failures >= u64::from(enough));
-            if is_enough && suspect.patience <= now {
-                suspect.patience = now + PATIENCE;
+            if enough(*server).is_some_and(|enough| failures >= u64::from(enough)) {
                 due.push((Failing { server: *server, failures }, suspect.since));
             }
         }
         due
     }
 
-    /// A flow of the server was promoted since its failures began: they are not in a row.
-    pub(super) fn acquit(&mut self, server: ServerId) {
+    /// Counts a server's failures from 0 again: a flow was promoted since they began, or it was told
+    /// of them.
+    pub(super) fn forget(&mut self, server: ServerId) {
         if let Some(suspect) = self.by_server.get_mut(&server) {
             suspect.failures = 0;
-            suspect.patience = Duration::ZERO;
         }
     }
 
@@ -97,8 +85,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn due(suspects: &mut Suspects, now: u64) -> Vec<(u64, u64)> {
-        let due = suspects.due(at(now), |_| Some(3));
+    fn due(suspects: &Suspects) -> Vec<(u64, u64)> {
+        let due = suspects.due(|_| Some(3));
         due.into_iter().map(|(failing, since)| (failing.failures, since.as_secs())).collect()
     }
 
@@ -106,34 +94,22 @@ mod tests {
     fn what_was_counted_before_the_first_look_is_no_failure() {
         let mut suspects = Suspects::default();
         suspects.note(SERVER, 100, at(1));
-        assert_eq!(due(&mut suspects, 1), []);
+        assert_eq!(due(&suspects), []);
         suspects.note(SERVER, 103, at(2));
-        assert_eq!(due(&mut suspects, 2), [(3, 1)]);
+        assert_eq!(due(&suspects), [(3, 1)]);
     }
 
     #[test]
-    fn failures_add_up_until_the_server_is_acquitted() {
+    fn failures_add_up_until_they_are_forgotten() {
         let mut suspects = Suspects::default();
         suspects.note(SERVER, 0, at(1));
         suspects.note(SERVER, 2, at(2));
-        assert_eq!(due(&mut suspects, 2), []);
+        assert_eq!(due(&suspects), []);
         suspects.note(SERVER, 4, at(3));
-        assert_eq!(due(&mut suspects, 3), [(4, 1)]);
-        suspects.acquit(SERVER);
+        assert_eq!(due(&suspects), [(4, 1)]);
+        suspects.forget(SERVER);
         suspects.note(SERVER, 6, at(4));
-        assert_eq!(due(&mut suspects, 4), []);
-    }
-
-    #[test]
-    fn a_suspect_is_looked_at_again_after_a_while() {
-        let mut suspects = Suspects::default();
-        suspects.note(SERVER, 0, at(1));
-        suspects.note(SERVER, 3, at(2));
-        assert_eq!(due(&mut suspects, 2), [(3, 1)]);
-        suspects.note(SERVER, 4, at(3));
-        assert_eq!(due(&mut suspects, 3), []);
-        suspects.note(SERVER, 9, at(7));
-        assert_eq!(due(&mut suspects, 7), [(9, 1)]);
+        assert_eq!(due(&suspects), []);
     }
 
     #[test]
@@ -141,6 +117,6 @@ mod tests {
         let mut suspects = Suspects::default();
         suspects.note(SERVER, 0, at(1));
         suspects.note(SERVER, 9, at(2));
-        assert_eq!(suspects.due(at(2), |_| None), []);
+        assert_eq!(suspects.due(|_| None), []);
     }
 }

@@ -1,12 +1,12 @@
-//! What the kernel programs cannot do themselves: next hops that move, flows that fall silent,
-//! listeners that have finished.
+//! What the kernel programs cannot do themselves: following next hops, addresses and interfaces, and
+//! everything that takes its time ([`sweep`](super::sweep)).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use deston_common::server::ServerId;
 use nix::time::{ClockId, clock_gettime};
+use tokio::time::{Instant, timeout};
 
 use super::balancer::{Balancer, DatapathError};
 use super::host::Path;
@@ -34,10 +34,14 @@ impl Balancer {
 
     /// Looks at every next hop again; ends idle flows, and forgets listeners that have none left.
     pub(super) async fn upkeep(&mut self, due: Upkeep) -> Result<(), DatapathError> {
+        if self.loaded().is_none() {
+            return Ok(());
+        }
         match due {
             Upkeep::Paths => self.refresh_paths().await,
             Upkeep::Second => {
                 self.end_overdue()?;
+                self.end_denied()?;
                 self.watch(now())
             }
             Upkeep::Everything => {
@@ -51,6 +55,21 @@ impl Balancer {
         }
     }
 
+    /// Waits a moment for the next hops of a pool's servers, so that the first clients of a listener
+    /// are not all given to those that happen to be known.
+    pub(super) async fn await_next_hops(&mut self, pool: &str) -> Result<(), DatapathError> {
+        while self.servers.values().any(|known| known.pool == pool && known.is_cold()) {
+            let begun = Instant::now();
+            let changed = timeout(self.patience, self.host.changed()).await;
+            self.patience = self.patience.saturating_sub(begun.elapsed());
+            self.refresh_paths().await?;
+            if changed.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn tell_refusals(&mut self) -> Result<(), DatapathError> {
         let counts = self.kernel()?.outcomes()?;
         if let Some(news) = self.refusals.news(counts) {
@@ -61,9 +80,6 @@ impl Balancer {
 
     /// Follows addresses, routes, neighbours and interfaces.
     async fn refresh_paths(&mut self) -> Result<(), DatapathError> {
-        if self.loaded().is_none() {
-            return Ok(());
-        }
         self.network = self.host.look().await?;
         let mut paths: BTreeMap<ServerId, (Option<Path>, String)> = BTreeMap::new();
         for (id, known) in &self.servers {
@@ -101,24 +117,9 @@ impl Balancer {
         }
         Ok(())
     }
-
-    fn expire(&mut self) -> Result<(), DatapathError> {
-        let overdue: BTreeSet<ServerId> =
-            self.servers.keys().copied().filter(|id| self.is_overdue(*id)).collect();
-        // Every flow's listener is noted: what is not has no flow. One that the sweep ends counts
-        // once more, and its listener goes with the next sweep.
-        let mut busy: BTreeMap<u32, BTreeSet<IpAddr>> = BTreeMap::new();
-        let swept = self.kernel()?.expire(now(), |flow| {
-            busy.entry(flow.listener).or_default().insert(flow.key.destination.into());
-            overdue.contains(&flow.server)
-        })?;
-        tracing::debug!(flows = swept.seen, idle = swept.idle, "swept");
-        self.forget_finished(&busy)?;
-        self.detach_unneeded()
-    }
 }
 
 /// CLOCK_MONOTONIC, as flows tell the time.
-fn now() -> Duration {
+pub(super) fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }

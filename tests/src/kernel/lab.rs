@@ -186,6 +186,13 @@ impl Lab {
         });
     }
 
+    /// The tags on the way to the `n`th server.
+    pub fn tags_of(&self, n: u16) -> Vec<Tag> {
+        let hop = self.servers[&n].hop;
+        let tags = hop.vlans.iter().take(hop.vlan_count.into());
+        tags.map(|tag| Tag { tpid: tag.tpid.to_host(), tci: tag.tci.to_host() }).collect()
+    }
+
     /// The `n`th server's entry as it was written.
     pub fn server_entry(&self, n: u16) -> ServerEntry {
         self.servers[&n]

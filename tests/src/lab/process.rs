@@ -111,6 +111,13 @@ impl Deston {
         self.wait_for_log("ready");
     }
 
+    /// Starts it again with another configuration, and waits until it serves.
+    #[track_caller]
+    pub fn start_again_with(&mut self, config: &str) {
+        write(&self.line.config, &with_instance(config, &self.instance));
+        self.start_again();
+    }
+
     /// Another command of the program, in the same place, for the same instance where it takes one.
     pub fn command(&self, verb: &[&str]) -> Output {
         self.line.command(verb).output().expect("deston starts")

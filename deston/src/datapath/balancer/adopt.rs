@@ -64,6 +64,7 @@ impl Balancer {
 
     /// Detaches, or leaves everything at work for the next process.
     pub(in crate::datapath) fn stop(&mut self, on_stop: OnStop) -> Result<(), DatapathError> {
+        self.is_stopped = true;
         let attached = std::mem::take(&mut self.attached);
         match self.kernel.take() {
             Some(kernel) => Ok(kernel.stop(attached, on_stop)?),

@@ -3,20 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use deston_common::limits::MAX_LISTENERS;
+use tokio::time::Instant;
 
 use super::{Balancer, DatapathError, Open, l4, protocol};
 use crate::datapath::former::Former;
 use crate::datapath::host::{Link, Network};
-use crate::model::{Listener, SnatPorts};
+use crate::model::{Guard, Listener, SnatPorts};
+
+/// How long it is looked for flows that changed lists deny: those that were half open then may be
+/// promoted for as long as handshakes take by default.
+const RECHECK: Duration = Duration::from_secs(20);
 
 impl Balancer {
     /// Opens a listener that was made ready, or changes its settings.
-    pub(in crate::datapath) fn open(
+    pub(in crate::datapath) async fn open(
         &mut self,
         listener: &Arc<Listener>,
     ) -> Result<(), DatapathError> {
+        if !self.listeners.iter().any(|open| open.is(listener) && open.is_open) {
+            self.await_next_hops(&listener.pool).await?;
+        }
         let planned = self.planned.iter().rev().find(|planned| {
             planned.listener.address == listener.address
                 && planned.listener.protocol() == listener.protocol()
@@ -48,6 +57,10 @@ impl Balancer {
             names: BTreeSet::new(),
             interfaces: BTreeSet::new(),
         });
+        let lists = |guard: &Guard| (guard.allow.clone(), guard.deny.clone());
+        if lists(&open.listener.guard) != lists(&listener.guard) {
+            self.recheck = Some(Instant::now() + RECHECK);
+        }
         open.listener = Arc::clone(listener);
         (open.hook, open.role, open.is_open) = (hook, role, true);
         if let Some(l4) = l4(listener) {

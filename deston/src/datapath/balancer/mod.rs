@@ -22,7 +22,7 @@ use deston_common::net::TCP;
 use deston_common::outcome::Outcome;
 use deston_common::server::{Load, ServerId};
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 pub use carry::Chosen;
 pub(super) use known::{Known, Open, Pools, l4, protocol};
@@ -32,6 +32,7 @@ use super::former::Former;
 use super::host::{Host, HostError, Network};
 use super::kernel::{AttachError, Attached, Hook, Kernel, KernelError};
 use super::plan::{self, Plan, Reason, Role};
+use super::ports::{PortUse, Warnings};
 use super::refusals::Refusals;
 use super::suspects::{Failing, Suspects};
 use crate::model::{self, Listener};
@@ -41,6 +42,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// How often idle flows are looked for, and next hops asked for again.
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// How long the listeners of one reload wait for next hops: a neighbour that is there answers within
+/// milliseconds.
+pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Why the kernel datapath cannot do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +89,8 @@ pub(super) struct Balancer {
     pub(super) sweep: Interval,
     /// Loaded once a listener can be carried.
     kernel: Option<Kernel>,
+    /// Nothing is loaded again.
+    is_stopped: bool,
     /// What its maps hold.
     contents: Contents,
     pub(super) attached: Vec<Attached>,
@@ -91,6 +98,8 @@ pub(super) struct Balancer {
     pub(super) refused: BTreeSet<(u32, Hook)>,
     /// What was made ready since the last reload was settled.
     pub(super) planned: Vec<Planned>,
+    /// How long listeners that are opened may wait for next hops, until the reload is settled.
+    pub(super) patience: Duration,
     pools: Pools,
     pub(super) servers: BTreeMap<ServerId, Known>,
     pub(super) listeners: Vec<Open>,
@@ -100,6 +109,11 @@ pub(super) struct Balancer {
     pub(super) is_adopting: bool,
     pub(super) refusals: Refusals,
     suspects: Suspects,
+    pub(super) port_warnings: Warnings,
+    /// Of each server by name, as of the last sweep.
+    pub(super) port_use: BTreeMap<String, PortUse>,
+    /// Lists have changed: until then it is looked for flows that they deny.
+    pub(super) recheck: Option<Instant>,
     /// Whom it tells of servers that fail.
     failing: mpsc::Sender<Failing>,
 }
@@ -118,6 +132,8 @@ pub struct Report {
     pub outcomes: Vec<(Outcome, u64)>,
     /// Flows of each server, by name.
     pub servers: Vec<(String, Load)>,
+    /// SNAT ports towards each server, by name, as of the last sweep.
+    pub ports: Vec<(String, PortUse)>,
 }
 
 impl Balancer {
@@ -138,10 +154,12 @@ impl Balancer {
             second: every(SECOND),
             sweep: every(SWEEP),
             kernel: None,
+            is_stopped: false,
             contents: Contents::default(),
             attached: Vec::new(),
             refused: BTreeSet::new(),
             planned: Vec::new(),
+            patience: PATIENCE,
             pools: Pools::default(),
             servers: BTreeMap::new(),
             listeners: Vec::new(),
@@ -149,6 +167,9 @@ impl Balancer {
             is_adopting: false,
             refusals: Refusals::default(),
             suspects: Suspects::default(),
+            port_warnings: Warnings::default(),
+            port_use: BTreeMap::new(),
+            recheck: None,
             failing,
         })
     }
@@ -160,6 +181,7 @@ impl Balancer {
             servers: &self.servers,
             pools: &self.pools,
             network: &self.network,
+            attached: &self.attached.iter().map(Attached::index).collect(),
             flood_gate: self.settings.flood_gate,
             csum_ipv6: plan::has_csum_ipv6(),
             former: self.former.as_ref(),
@@ -195,12 +217,13 @@ impl Balancer {
             .iter()
             .map(|(id, known)| Ok((known.name.clone(), kernel.load_of(*id)?)))
             .collect::<Result<_, KernelError>>()?;
-        Ok(Some(Report { outcomes, servers }))
+        let ports = self.port_use.iter().map(|(name, ports)| (name.clone(), *ports)).collect();
+        Ok(Some(Report { outcomes, servers, ports }))
     }
 
     /// The programs, loaded if they are not yet.
     pub(super) fn kernel(&mut self) -> Result<&mut Kernel, DatapathError> {
-        if self.kernel.is_none() {
+        if self.kernel.is_none() && !self.is_stopped {
             let kernel = Kernel::start(&self.settings)?;
             if kernel.is_adopted() {
                 self.adopt(&kernel)?;

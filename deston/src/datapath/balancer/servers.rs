@@ -5,14 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use deston_common::net::Be16;
-use deston_common::server::{OnDown, ServerEntry, ServerId, ServerState};
+use deston_common::server::{Load, OnDown, ServerEntry, ServerId, ServerState};
 use deston_common::table::Table;
 use tokio::time::Instant;
 
 use super::known::on_down;
-use super::{Balancer, DatapathError, Known};
+use super::{Balancer, DatapathError, Known, SWEEP};
 use crate::datapath::former::Former;
 use crate::datapath::host::Path;
+use crate::datapath::upkeep::now;
 use crate::model;
 
 impl Balancer {
@@ -63,9 +64,11 @@ impl Balancer {
         let name = server_name(&pool.name, address);
         let kernel = self.kernel()?;
         kernel.put_server(id, &known.entry)?;
+        let failures = failures(&kernel.load_of(id)?);
         if kernel.number(&name) != Some(u32::from(id.0)) {
             kernel.put_number(&name, u32::from(id.0))?;
         }
+        self.suspects.note(id, failures, now());
         self.servers.insert(id, known);
         Ok(())
     }
@@ -110,55 +113,53 @@ impl Balancer {
             let Some(known) = self.servers.get_mut(&id) else { continue };
             known.entry.state = ServerState::Down as u8;
             known.entry.on_down = OnDown::Reset as u8;
+            let (entry, server) = (known.entry, known.name.clone());
+            self.kernel()?.put_server(id, &entry)?;
             if left > 0 {
-                let server = &known.name;
                 tracing::warn!(
                     server,
                     flows = left,
                     "`drain_timeout` is over: its flows are ended"
                 );
             }
-            let entry = known.entry;
-            self.kernel()?.put_server(id, &entry)?;
         }
         Ok(())
     }
 
-    /// Whether a server's flows are to be ended whatever they do.
+    /// Whether a server's flows are to be ended whatever they do: clients have had the time to be
+    /// reset.
     pub(in crate::datapath) fn is_overdue(&self, id: ServerId) -> bool {
         let ends = self.servers.get(&id).and_then(|known| known.ends);
-        ends.is_some_and(|ends| ends <= Instant::now())
+        ends.is_some_and(|ends| ends + SWEEP <= Instant::now())
     }
 
     /// Tells of servers that leave SYNs unanswered, or refuse them.
     pub(in crate::datapath) fn watch(&mut self, now: Duration) -> Result<(), DatapathError> {
         let Some(kernel) = &self.kernel else { return Ok(()) };
         for id in self.servers.keys() {
-            let load = kernel.load_of(*id)?;
-            self.suspects.note(*id, load.unanswered.wrapping_add(load.refused), now);
+            self.suspects.note(*id, failures(&kernel.load_of(*id)?), now);
         }
         let (servers, pools) = (&self.servers, &self.pools);
         let enough = |id| {
             let known: &Known = servers.get(&id)?;
             pools.find(&known.pool).and_then(|(_, pool)| pool.failures)
         };
-        let due = self.suspects.due(now, enough);
+        let due = self.suspects.due(enough);
         if due.is_empty() {
             return Ok(());
         }
-        let mut acquitted = BTreeSet::new();
+        let mut excused = BTreeSet::new();
         for flow in kernel.flows() {
             let opened = Duration::from_nanos(flow.opened_ns);
             if due.iter().any(|(failing, since)| flow.server == failing.server && opened >= *since)
             {
-                acquitted.insert(flow.server);
+                excused.insert(flow.server);
             }
         }
         for (failing, _) in due {
-            if acquitted.contains(&failing.server) {
-                self.suspects.acquit(failing.server);
-            } else {
-                // Who does not listen has enough to do; it is told again.
+            self.suspects.forget(failing.server);
+            if !excused.contains(&failing.server) {
+                // Who does not listen has enough to do; a server that goes on failing is told again.
                 let _ = self.failing.try_send(failing);
             }
         }
@@ -268,6 +269,11 @@ impl Known {
             self.sources.insert(source);
         }
     }
+}
+
+/// SYNs that a server did not take.
+fn failures(load: &Load) -> u64 {
+    load.unanswered.wrapping_add(load.refused)
 }
 
 /// What a pool's index is remembered by.

@@ -36,6 +36,8 @@ pub(super) struct Place {
 pub(super) struct Contents {
     /// GLOBALS, without what others switch.
     pub(super) globals: Globals,
+    /// MTUS: interface -> bytes of the largest IP packet.
+    pub(super) mtus: BTreeMap<u32, u32>,
     /// SOURCES: listener's number and prefix -> verdict.
     pub(super) sources: BTreeMap<(u32, IpNet), u32>,
     /// SNAT_ADDRESSES, by the listener's number.
@@ -52,6 +54,7 @@ pub(super) struct Contents {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Write {
     Globals(Globals),
+    PutMtu(u32, u32),
     PutSource((u32, IpNet), u32),
     PutSnat(u32, Vec<IpAddr>),
     PutListener(Place, ListenerEntry),
@@ -62,6 +65,7 @@ pub(super) enum Write {
     RemoveListener(Place),
     RemoveSnat(u32),
     RemoveSource((u32, IpNet)),
+    RemoveMtu(u32),
 }
 
 /// The writes that make `want` of `have`, in order.
@@ -72,6 +76,7 @@ pub(super) fn writes(have: &Contents, want: &Contents) -> Vec<Write> {
     if both != have.globals {
         writes.push(Write::Globals(both));
     }
+    put(&have.mtus, &want.mtus, Write::PutMtu, &mut writes);
     put(&have.sources, &want.sources, Write::PutSource, &mut writes);
     put(&have.snat, &want.snat, Write::PutSnat, &mut writes);
     put(&have.listeners, &want.listeners, Write::PutListener, &mut writes);
@@ -82,6 +87,7 @@ pub(super) fn writes(have: &Contents, want: &Contents) -> Vec<Write> {
     remove(&have.listeners, &want.listeners, Write::RemoveListener, &mut writes);
     remove(&have.snat, &want.snat, Write::RemoveSnat, &mut writes);
     remove(&have.sources, &want.sources, Write::RemoveSource, &mut writes);
+    remove(&have.mtus, &want.mtus, Write::RemoveMtu, &mut writes);
     if both != want.globals {
         writes.push(Write::Globals(want.globals));
     }
@@ -152,6 +158,7 @@ impl Contents {
     fn note(&mut self, write: Write) {
         match write {
             Write::Globals(globals) => self.globals = globals,
+            Write::PutMtu(interface, mtu) => drop(self.mtus.insert(interface, mtu)),
             Write::PutSource(key, verdict) => drop(self.sources.insert(key, verdict)),
             Write::PutSnat(number, addresses) => drop(self.snat.insert(number, addresses)),
             Write::PutListener(place, entry) => drop(self.listeners.insert(place, entry)),
@@ -162,6 +169,7 @@ impl Contents {
             Write::RemoveListener(place) => drop(self.listeners.remove(&place)),
             Write::RemoveSnat(number) => drop(self.snat.remove(&number)),
             Write::RemoveSource(key) => drop(self.sources.remove(&key)),
+            Write::RemoveMtu(interface) => drop(self.mtus.remove(&interface)),
         }
     }
 }
@@ -175,6 +183,7 @@ impl Write {
                 let others = kernel.globals()?.flags & !OUR_FLAGS;
                 kernel.put_globals(&Globals { flags: globals.flags | others, ..*globals })
             }
+            Self::PutMtu(interface, mtu) => kernel.put_mtu(*interface, *mtu),
             Self::PutSource((number, network), verdict) => {
                 kernel.put_source(*number, prefix(network), *verdict)
             }
@@ -194,6 +203,7 @@ impl Write {
                 kernel.remove_listener(address.ip(), address.port(), *protocol)
             }
             Self::RemoveSnat(number) => kernel.put_snat_addresses(*number, &[]),
+            Self::RemoveMtu(interface) => kernel.remove_mtu(*interface),
             Self::RemoveSource((number, network)) => kernel.remove_source(*number, prefix(network)),
         }
     }
@@ -218,6 +228,7 @@ mod order {
     fn full() -> Contents {
         Contents {
             globals: Globals { flags: DNAT | CSUM_IPV6, ..Globals::default() },
+            mtus: [(2, 1500)].into(),
             sources: [((1, net("198.51.100.0/24")), DENY)].into(),
             snat: [(1, vec!["203.0.113.1".parse().unwrap()])].into(),
             listeners: [(place("192.0.2.1:80"), ListenerEntry::default())].into(),
@@ -229,6 +240,7 @@ mod order {
     fn kinds(writes: &[Write]) -> Vec<&'static str> {
         let kind = |write: &Write| match write {
             Write::Globals(_) => "globals",
+            Write::PutMtu(..) => "mtu",
             Write::PutSource(..) => "source",
             Write::PutSnat(..) => "snat",
             Write::PutListener(..) => "listener",
@@ -239,6 +251,7 @@ mod order {
             Write::RemoveListener(_) => "no listener",
             Write::RemoveSnat(_) => "no snat",
             Write::RemoveSource(_) => "no source",
+            Write::RemoveMtu(_) => "no mtu",
         };
         writes.iter().map(kind).collect()
     }
@@ -248,11 +261,11 @@ mod order {
         let (none, all) = (Contents::default(), full());
         assert_eq!(
             kinds(&writes(&none, &all)),
-            ["globals", "source", "snat", "listener", "reply", "address"]
+            ["globals", "mtu", "source", "snat", "listener", "reply", "address"]
         );
         assert_eq!(
             kinds(&writes(&all, &none)),
-            ["no address", "no reply", "no listener", "no snat", "no source", "globals"]
+            ["no address", "no reply", "no listener", "no snat", "no source", "no mtu", "globals"]
         );
     }
 

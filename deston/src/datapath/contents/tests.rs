@@ -71,6 +71,7 @@ impl Scene {
             servers: &self.servers,
             pools: &self.pools,
             network: &self.network,
+            attached: &BTreeSet::new(),
             flood_gate: 7,
             csum_ipv6: false,
             former: None,

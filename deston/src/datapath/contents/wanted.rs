@@ -29,6 +29,8 @@ pub(in crate::datapath) struct Facts<'a> {
     pub(in crate::datapath) servers: &'a BTreeMap<ServerId, Known>,
     pub(in crate::datapath) pools: &'a Pools,
     pub(in crate::datapath) network: &'a Network,
+    /// Interfaces that our programs are attached to.
+    pub(in crate::datapath) attached: &'a BTreeSet<u32>,
     /// `[kernel] flood_gate`.
     pub(in crate::datapath) flood_gate: u32,
     /// Whether the kernel's checksum helper knows IPv6.
@@ -41,6 +43,7 @@ pub(in crate::datapath) struct Facts<'a> {
 pub(in crate::datapath) fn wanted(facts: &Facts<'_>) -> Contents {
     let mut contents = Contents {
         globals: globals(facts),
+        mtus: mtus(facts),
         sources: sources(facts),
         snat: snat(facts),
         listeners: listeners(facts),
@@ -60,6 +63,11 @@ fn globals(facts: &Facts<'_>) -> Globals {
     let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
     let flags = flag(dnat, global::DNAT) | flag(facts.csum_ipv6, global::CSUM_IPV6);
     Globals { flags, flood_gate: facts.flood_gate, ..Globals::default() }
+}
+
+fn mtus(facts: &Facts<'_>) -> BTreeMap<u32, u32> {
+    let mtu = |index: &u32| Some((*index, facts.network.mtu(*index)?));
+    facts.attached.iter().filter_map(mtu).collect()
 }
 
 fn forwards(open: &Open, forwarding: model::Forwarding) -> bool {

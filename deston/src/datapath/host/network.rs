@@ -135,6 +135,11 @@ impl Network {
         self.devices.contains_key(&device)
     }
 
+    /// The largest IP packet that an interface takes, bytes.
+    pub(in crate::datapath) fn mtu(&self, index: u32) -> Option<u32> {
+        self.devices.get(&index).map(|device| device.mtu)
+    }
+
     /// The device that has an address.
     pub(in crate::datapath) fn holder(&self, address: IpAddr) -> Option<u32> {
         let holds = |held: &&Address| held.address == address;

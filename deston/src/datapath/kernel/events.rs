@@ -8,7 +8,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::{Kernel, sys};
 
-/// One event of the ring buffer EVENTS.
+/// One event of a ring buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A packet that the filter in TRACE chose.
@@ -17,8 +17,8 @@ pub enum Event {
     Ended(Ended),
 }
 
-/// The reader of EVENTS. What nobody reads fills the ring, and later events are lost.
-pub struct Events(AsyncFd<RingBuf<MapData>>);
+/// The reader of a ring buffer. What nobody reads fills the ring, and later events are lost.
+pub struct Events(pub(super) AsyncFd<RingBuf<MapData>>);
 
 impl Events {
     /// Waits for the next event. Cancel safe.
@@ -39,18 +39,21 @@ impl Events {
 }
 
 impl Kernel {
-    /// What the programs tell from here on, and told before while nobody read it. `None` if the
-    /// reader was taken already. Needs a tokio runtime.
+    /// The flows that end from here on, and ended before while nobody read it. `None` if the reader
+    /// was taken already. Needs a tokio runtime.
     pub fn take_events(&mut self) -> io::Result<Option<Events>> {
         self.events.take().map(|ring| sys::watch(ring).map(Events)).transpose()
     }
 
-    /// What the programs have told since the last call; nothing once the reader was taken.
+    /// What the programs have told since the last call by EVENTS, unless its reader was taken, and
+    /// by TRACES.
     #[cfg(feature = "testing")]
     pub fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
-        while let Some(item) = self.events.as_mut().and_then(RingBuf::next) {
-            events.extend(Event::decode(&item));
+        for ring in self.events.iter_mut().chain([&mut self.traces]) {
+            while let Some(item) = ring.next() {
+                events.extend(Event::decode(&item));
+            }
         }
         events
     }

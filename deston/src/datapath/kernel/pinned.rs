@@ -76,19 +76,23 @@ impl Kernel {
     /// another layout are replaced, and what is attached where this process attached nothing is
     /// detached.
     pub fn take_over(&mut self) -> Result<(), AttachError> {
-        for Deferred { interface, name, pin } in std::mem::take(&mut self.deferred) {
-            let Some(own) = self.path(name) else { continue };
-            match self.replace(&interface, name, &pin)? {
-                Some(Replaced::Link(link)) => pin_link(&interface, link, &own)?,
-                Some(Replaced::Filter) | None => self.link_and_pin(&interface, name)?,
+        // An interface that goes wrong is no reason to leave the others as they are.
+        let mut failed = None;
+        for deferred in std::mem::take(&mut self.deferred) {
+            if let Err(error) = self.renew(&deferred) {
+                let interface = deferred.interface;
+                tracing::warn!(interface, %error, "the program of another version is not replaced");
+                failed = failed.or(Some(error));
             }
-            pin::unpin(&pin)?;
         }
         for Standing { name, pin, .. } in self.standing()? {
             if !self.claimed.contains(&name) {
                 tracing::info!(link = %name, "detached: nothing needs it any more");
                 remove_link(name, &pin)?;
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         if let Some(instance) = &self.instance {
             for home in instance.other_homes()? {
@@ -97,6 +101,16 @@ impl Kernel {
         }
         self.forget_other_stages()?;
         Ok(())
+    }
+
+    /// Puts the program behind a link that waited for the maps to be filled.
+    fn renew(&mut self, Deferred { interface, name, pin }: &Deferred) -> Result<(), AttachError> {
+        let Some(own) = self.path(*name) else { return Ok(()) };
+        match self.replace(interface, *name, pin)? {
+            Some(Replaced::Link(link)) => pin_link(interface, link, &own)?,
+            Some(Replaced::Filter) | None => self.link_and_pin(interface, *name)?,
+        }
+        Ok(pin::unpin(pin)?)
     }
 
     pub(super) fn detach_pinned(&mut self, name: LinkName) -> Result<(), KernelError> {

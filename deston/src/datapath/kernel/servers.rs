@@ -8,9 +8,9 @@ use deston_common::server::{Load, ServerEntry, ServerId};
 use deston_common::table::Table;
 
 use super::error::map;
-use super::{Kernel, KernelError};
+use super::{KernelError, Maps};
 
-impl Kernel {
+impl Maps {
     /// Writes the settings that all packets share.
     pub fn put_globals(&mut self, globals: &Globals) -> Result<(), KernelError> {
         self.shared.globals.set(0, globals, 0).map_err(map("GLOBALS"))
@@ -29,6 +29,17 @@ impl Kernel {
     /// Which packets are told of, and of how many more.
     pub fn trace(&self) -> Result<TraceFilter, KernelError> {
         self.shared.trace.get(&0, 0).map_err(map("TRACE"))
+    }
+
+    /// Says how large an IP packet an interface sends, in bytes: replies that are larger are answered
+    /// with Packet Too Big. Flows that are open keep what held when they began.
+    pub fn put_mtu(&mut self, ifindex: u32, mtu: u32) -> Result<(), KernelError> {
+        self.shared.mtus.insert(ifindex, mtu, 0).map_err(map("MTUS"))
+    }
+
+    /// Forgets an interface, whose packets are then not looked at for their size.
+    pub fn remove_mtu(&mut self, ifindex: u32) -> Result<(), KernelError> {
+        self.shared.mtus.remove(&ifindex).map_err(map("MTUS"))
     }
 
     /// Writes how a server is reached.

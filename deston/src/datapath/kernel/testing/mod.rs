@@ -3,14 +3,28 @@
 
 mod maps;
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use aya::programs::{ProgramInfo, TestRun, TestRunOptions, TestRunResult};
+use aya::programs::{
+    ProgramInfo, SchedClassifier, TcAttachType, TestRun, TestRunOptions, TestRunResult,
+};
 
 use super::error::program;
 use super::link::Kind;
 use super::stages::{TC_STAGES, XDP_STAGES};
 use super::{AttachError, Attached, EXPIRE4, EXPIRE6, Hook, Kernel, KernelError, TC, XDP, tc, xdp};
+
+/// The embedded object, or the one in the file that DESTON_BPF_OBJECT names: so specs are shown to
+/// notice a fault in the programs (`cargo xtask mutants`).
+pub(super) fn object() -> &'static [u8] {
+    static NAMED: OnceLock<Option<Vec<u8>>> = OnceLock::new();
+    let named = NAMED.get_or_init(|| {
+        let file = std::env::var_os("DESTON_BPF_OBJECT")?;
+        std::fs::read(file).ok()
+    });
+    named.as_deref().unwrap_or(super::OBJECT)
+}
 
 /// Room beyond the packet for what the programs put before it or answer with.
 const ROOM: usize = 1_536;
@@ -132,6 +146,13 @@ impl Kernel {
         out.truncate(data_size_out as usize);
         Ok(Ran { action: action(hook, return_value), packet: out, duration })
     }
+}
+
+/// The numbers of the programs that TC links put at an interface's ingress (Linux 6.6 and later).
+pub fn linked_programs(interface: &str) -> Result<Vec<u32>, KernelError> {
+    let (_, programs) =
+        SchedClassifier::query_tcx(interface, TcAttachType::Ingress).map_err(program(TC))?;
+    Ok(programs.iter().map(ProgramInfo::id).collect())
 }
 
 /// The numbers of `enum xdp_action` (linux/bpf.h) and TC_ACT_* (linux/pkt_cls.h).
