@@ -25,6 +25,9 @@ pub mod reason {
     pub const DOWN: u32 = 4;
     /// A new flow of the same client took its place.
     pub const REOPENED: u32 = 5;
+    /// The process stopped, and took the datapath with it. The programs never say so: the process
+    /// reads it into what they tell then.
+    pub const STOPPED: u32 = 6;
 }
 
 /// Places in LOST, which counts events that found no room.
@@ -81,8 +84,9 @@ pub struct Ended {
     pub reply: FlowKey<Ipv6Be>,
     /// When it began, `CLOCK_MONOTONIC` nanoseconds.
     pub opened_ns: u64,
-    /// When it ended, `CLOCK_MONOTONIC` nanoseconds.
-    pub ended_ns: u64,
+    /// When a packet of it was last seen, `CLOCK_MONOTONIC` nanoseconds: its entry stays for a while
+    /// after.
+    pub last_seen_ns: u64,
     /// Bytes of the client's IP packets.
     pub forward_bytes: u64,
     /// Bytes of the server's IP packets.

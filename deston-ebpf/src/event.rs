@@ -1,6 +1,7 @@
 //! Telling what happened: the process of flows that ended, `deston trace` of packets. A full ring
 //! buffer loses the event and changes nothing else.
 
+use aya_ebpf::helpers::bpf_get_prandom_u32;
 use deston_common::conntrack::State;
 use deston_common::event::{BUDGET_MAX, Ended, TraceFilter, Traced, kind, lost, reason};
 use deston_common::flow::{FlowEntry, FlowKey};
@@ -15,7 +16,7 @@ use crate::{atomic, conntrack, globals as settings, maps};
 
 /// Tells of a promoted flow that is being ended; `state` is what it was before.
 #[inline(always)]
-pub(crate) fn ended<F: Family>(flow: *mut FlowEntry<F::Address>, state: u64, now: u64, why: u32) {
+pub(crate) fn ended<F: Family>(flow: *mut FlowEntry<F::Address>, state: u64, why: u32) {
     if !settings::has(globals::flags::FLOW_LOG) {
         return;
     }
@@ -37,7 +38,7 @@ pub(crate) fn ended<F: Family>(flow: *mut FlowEntry<F::Address>, state: u64, now
         widen(&raw mut (*place).flow, &(*flow).key);
         widen(&raw mut (*place).reply, &reply);
         (*place).opened_ns = (*flow).opened_ns;
-        (*place).ended_ns = now;
+        (*place).last_seen_ns = (*flow).last_seen_ns;
         (*place).forward_bytes = (*flow).bytes;
         (*place).reply_bytes = 0;
         (*place).listener = (*flow).listener;
@@ -45,6 +46,9 @@ pub(crate) fn ended<F: Family>(flow: *mut FlowEntry<F::Address>, state: u64, now
         (*place).pad = 0;
         if let Some(entry) = conntrack::promoted_reply::<F>(&reply) {
             (*place).reply_bytes = (*entry).bytes;
+            if (*entry).last_seen_ns > (*flow).last_seen_ns {
+                (*place).last_seen_ns = (*entry).last_seen_ns;
+            }
         }
     }
     event.submit(0);
@@ -73,7 +77,8 @@ pub(crate) fn traced<F: Family, P: Packet>(
     }
     // SAFETY: as above.
     let sample = unsafe { (*filter).sample };
-    if sample > 1 && settings::random(&cx.key) % u64::from(sample) != 0 {
+    // SAFETY: a helper without arguments.
+    if sample > 1 && unsafe { bpf_get_prandom_u32() }.checked_rem(sample) != Some(0) {
         return 0;
     }
     // SAFETY: as above. Processors that meet at the last place take more than there are: the budget

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use deston::datapath::{Event, Kernel, Sizes};
-use deston_common::event::lost;
+use deston::datapath::{Kernel, Sizes};
+use deston_common::event::{Ended, lost};
 use deston_common::flow::{FlowEntry, FlowKey};
 use deston_common::globals::{Globals, flags};
 use deston_common::net::{Be16, Ipv4Be, TCP};
@@ -25,8 +25,7 @@ fn end(kernel: &mut Kernel, port: u16) {
     kernel.expire(Duration::from_secs(1), |_| true).unwrap();
 }
 
-fn port(event: Event) -> u16 {
-    let Event::Ended(ended) = event else { panic!("{event:?}") };
+fn port(ended: Ended) -> u16 {
     ended.flow.source_port.to_host()
 }
 

@@ -315,6 +315,7 @@ fn an_ended_flow_tells_who_when_how_much_and_why() {
         lab.forwards(&connection, &request);
         lab.replies(&connection, &response);
         let (flow, reply) = (lab.flow(&connection).unwrap(), lab.reply(&connection).unwrap());
+        let last_seen_ns = lab.now();
         lab.wait(TIMEOUTS.tcp_established_ns + 1);
         sweep(&lab);
         let bytes = |packets: &[&Packet]| {
@@ -330,7 +331,7 @@ fn an_ended_flow_tells_who_when_how_much_and_why() {
             flow: connection.key(),
             reply: connection.reply_key(),
             opened_ns,
-            ended_ns: lab.now(),
+            last_seen_ns,
             forward_bytes: flow.bytes,
             reply_bytes: reply.bytes,
             listener: TCP_LISTENER,

@@ -6,6 +6,7 @@
 mod balancer;
 mod contents;
 mod drain;
+mod flow_log;
 mod former;
 mod handle;
 mod host;
@@ -19,12 +20,13 @@ mod sweep;
 mod upkeep;
 
 pub use balancer::{Chosen, DatapathError, Report};
+pub use flow_log::OnEnded;
 pub use handle::{Datapath, Hurry};
 pub use host::HostError;
 #[cfg(feature = "testing")]
 pub use kernel::{Action, Ran, linked_programs};
 pub use kernel::{
-    AttachError, Attached, Event, Events, Hook, Kernel, KernelError, Maps, NoMaps, PinError,
+    AttachError, Attached, EndedFlows, Event, Hook, Kernel, KernelError, Maps, NoMaps, PinError,
     Removed, Sizes, Swept, Trace, TraceError, instances, remove_instance,
 };
 pub use plan::Reason;

@@ -50,6 +50,7 @@ impl Balancer {
                     return Ok(());
                 }
                 self.expire()?;
+                self.kernel()?.end_left_trace()?;
                 self.tell_refusals()
             }
         }

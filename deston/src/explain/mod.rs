@@ -5,6 +5,7 @@
 
 mod clock;
 mod counts;
+mod ending;
 mod flow;
 mod flows;
 mod outcome;
@@ -13,6 +14,7 @@ mod pattern;
 
 pub use clock::{Clock, age, rfc3339};
 pub use counts::{Counts, ServerCounts};
+pub use ending::record as ended_record;
 pub use flow::{Flow, Phase};
 pub use flows::{Asked, Servers, flows};
 pub use outcome::explanation;

@@ -3,6 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 
+use std::time::Duration;
+
 use super::visit::LIMIT;
 
 /// Bytes among which a piece that is lost, repeated or moved leaves a trace: their period is a prime.
@@ -25,8 +27,13 @@ pub fn bytes(length: usize, seed: u32) -> Vec<u8> {
 /// Sends `body` over a connection of its own while reading what comes back, to the end; returns
 /// the number of the server.
 pub fn echoed(to: SocketAddr, body: &[u8]) -> std::io::Result<u8> {
-    let mut stream = TcpStream::connect_timeout(&to, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
+    echoed_within(to, body, LIMIT)
+}
+
+/// The same; fails if nothing comes for `limit`.
+pub fn echoed_within(to: SocketAddr, body: &[u8], limit: Duration) -> std::io::Result<u8> {
+    let mut stream = TcpStream::connect_timeout(&to, limit)?;
+    stream.set_read_timeout(Some(limit))?;
     stream.write_all(b"x")?;
     let mut greeting = [0; 2];
     stream.read_exact(&mut greeting)?;
@@ -37,8 +44,13 @@ pub fn echoed(to: SocketAddr, body: &[u8]) -> std::io::Result<u8> {
             sending.write_all(body)?;
             sending.shutdown(Shutdown::Write)
         });
-        stream.read_to_end(&mut received)?;
-        sent.join().expect("the sender does not panic")
+        let read = stream.read_to_end(&mut received);
+        if read.is_err() {
+            // The sender may wait for a peer that hears nothing.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        let sent = sent.join().expect("the sender does not panic");
+        read.and(sent)
     })?;
     assert!(received == body, "{} bytes of {} came back", received.len(), body.len());
     Ok(greeting[0])

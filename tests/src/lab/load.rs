@@ -1,5 +1,6 @@
 //! Load: connections that keep echoing, and clients that come and go.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::visit::{LIMIT, briefly};
+use super::visit::{LIMIT, visit_within};
 use super::{Namespace, wait_until};
 
 /// Bytes of one exchange.
@@ -23,6 +24,10 @@ pub struct Echoes {
     thread: Option<JoinHandle<()>>,
 }
 
+/// How many connections failed, by the number of their server (0: none had answered) and by what
+/// they met.
+pub type Lost = BTreeMap<(u8, String), usize>;
+
 struct State {
     /// Exchanges of each connection so far.
     rounds: Vec<AtomicU64>,
@@ -31,6 +36,13 @@ struct State {
     /// What ended connections that should not have ended.
     lost: std::sync::Mutex<Vec<(usize, std::io::Error)>>,
     done: AtomicBool,
+    abandoned: AtomicBool,
+}
+
+impl State {
+    fn server(&self, place: usize) -> u8 {
+        self.servers[place].load(Ordering::Relaxed) as u8
+    }
 }
 
 impl Echoes {
@@ -43,6 +55,7 @@ impl Echoes {
             servers: (0..count).map(|_| AtomicU32::new(0)).collect(),
             lost: std::sync::Mutex::default(),
             done: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
         });
         let inside = Arc::clone(&state);
         let thread = client.spawn_async(move || async move {
@@ -55,22 +68,39 @@ impl Echoes {
                     }
                 });
             }
-            while tasks.join_next().await.is_some() {}
+            while !inside.abandoned.load(Ordering::Relaxed) {
+                // Looks up now and then: a peer that is gone keeps its connections waiting.
+                if let Ok(None) = timeout(Duration::from_millis(50), tasks.join_next()).await {
+                    break;
+                }
+            }
         });
         let echoes = Self { state, thread: Some(thread) };
         echoes.wait_for_another_round();
         echoes
     }
 
-    /// Waits until every connection that is not lost has been answered once more.
+    /// Waits until every connection has been answered once more, or is lost.
     #[track_caller]
     pub fn wait_for_another_round(&self) {
+        self.wait_for_round(|_| true);
+    }
+
+    /// The same, of connections to these servers alone.
+    #[track_caller]
+    pub fn wait_for_another_round_of(&self, servers: &[u8]) {
+        self.wait_for_round(|server| servers.contains(&server));
+    }
+
+    #[track_caller]
+    fn wait_for_round(&self, is_meant: impl Fn(u8) -> bool) {
         let before = self.rounds();
         wait_until("every connection is answered", || {
             let lost: Vec<usize> =
                 self.state.lost.lock().unwrap().iter().map(|(place, _)| *place).collect();
-            let pairs = self.rounds().into_iter().zip(&before).enumerate();
-            pairs.into_iter().all(|(place, (now, then))| now > *then || lost.contains(&place))
+            self.rounds().into_iter().zip(&before).enumerate().all(|(place, (now, then))| {
+                now > *then || lost.contains(&place) || !is_meant(self.state.server(place))
+            })
         });
     }
 
@@ -85,15 +115,17 @@ impl Echoes {
         self.rounds().iter().sum()
     }
 
-    /// Connections that have failed so far: the numbers of their servers and what they met.
-    pub fn lost(&self) -> Vec<(u8, String)> {
-        let lost = self.state.lost.lock().unwrap();
-        let server = |place: usize| self.state.servers[place].load(Ordering::Relaxed) as u8;
-        lost.iter().map(|(place, error)| (server(*place), error.to_string())).collect()
+    /// Connections that have failed so far.
+    pub fn lost(&self) -> Lost {
+        let mut lost = Lost::new();
+        for (place, error) in self.state.lost.lock().unwrap().iter() {
+            *lost.entry((self.state.server(*place), error.to_string())).or_default() += 1;
+        }
+        lost
     }
 
-    /// Ends the load; all connections that are left have been answered to the end.
-    pub fn stop(mut self) -> Vec<(u8, String)> {
+    /// Ends the load, and says what was lost: whatever was sent is waited for.
+    pub fn stop(mut self) -> Lost {
         self.end();
         self.lost()
     }
@@ -112,6 +144,7 @@ impl Echoes {
 
 impl Drop for Echoes {
     fn drop(&mut self) {
+        self.state.abandoned.store(true, Ordering::Relaxed);
         self.end();
     }
 }
@@ -163,8 +196,20 @@ pub struct Visit {
 }
 
 impl Visits {
-    /// Starts `clients` at once, each pausing between connections.
+    /// Starts `clients` at once, each pausing between connections; a connection that takes two
+    /// seconds has failed.
     pub fn start(client: &Namespace, to: SocketAddr, clients: usize, pause: Duration) -> Self {
+        Self::patient(client, to, clients, pause, Duration::from_secs(2))
+    }
+
+    /// The same with another limit.
+    pub fn patient(
+        client: &Namespace,
+        to: SocketAddr,
+        clients: usize,
+        pause: Duration,
+        limit: Duration,
+    ) -> Self {
         let (done, made) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let threads = (0..clients).map(|_| {
             let (done, made) = (Arc::clone(&done), Arc::clone(&made));
@@ -172,7 +217,7 @@ impl Visits {
                 let mut visits = Vec::new();
                 while !done.load(Ordering::Relaxed) {
                     let began = Instant::now();
-                    let server = briefly(to);
+                    let server = visit_within(to, limit);
                     visits.push(Visit { began, took: began.elapsed(), server });
                     made.fetch_add(1, Ordering::Relaxed);
                     std::thread::sleep(pause);

@@ -10,6 +10,7 @@
 //! Servers have no route to the client: a reply can only come back through the balancer, unless a
 //! spec gives them another way ([`Lab::join_direct`]). Everything a lab made goes with it.
 
+mod beyond;
 pub mod body;
 mod config;
 mod counters;
@@ -23,12 +24,13 @@ pub mod visit;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
+pub use beyond::{Beyond, SHORT_MTU};
 pub use config::Config;
 pub use counters::{checksum_errors, received, resets_received, retransmitted};
 pub use flood::SynFlood;
-pub use load::{Echoes, Visits};
+pub use load::{Echoes, Lost, Visit, Visits};
 pub use namespace::Namespace;
-pub use process::{Deston, pause, wait_until};
+pub use process::{Deston, pause, wait_long_until, wait_until};
 pub use server::TcpServer;
 pub use udp::UdpServer;
 

@@ -253,8 +253,14 @@ pub fn pause(time: Duration) {
 
 /// Looks until `done`; panics when patience is over.
 #[track_caller]
-pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
+    wait_long_until(PATIENCE, what, done);
+}
+
+/// The same with another patience.
+#[track_caller]
+pub fn wait_long_until(patience: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !done() {
         assert!(Instant::now() < deadline, "gave up waiting: {what}");
         pause(Duration::from_millis(5));

@@ -60,7 +60,11 @@ pub fn visit(to: SocketAddr) -> std::io::Result<u8> {
 
 /// As `visit`, but gives up soon.
 pub fn briefly(to: SocketAddr) -> Option<u8> {
-    let limit = Duration::from_secs(2);
+    visit_within(to, Duration::from_secs(2))
+}
+
+/// As `visit`, but gives up after a time.
+pub fn visit_within(to: SocketAddr, limit: Duration) -> Option<u8> {
     let mut stream = TcpStream::connect_timeout(&to, limit).ok()?;
     stream.set_read_timeout(Some(limit)).unwrap();
     stream.write_all(b"x").ok()?;

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use super::frame::{Packet, Part};
 use super::outcome::{Action, Outcome};
-use super::settings::{Hook, Hop, Listener, Meaning, Server, Settings, Tag};
+use super::settings::{Globals, Hook, Hop, Listener, Meaning, Server, Settings, Tag};
 use super::tables::Tables;
-use super::tuple::Tuple;
+use super::tuple::{TCP, Tuple};
 
 /// What a stage says of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +52,7 @@ impl Model {
     /// A datapath with room for so many promoted flows of each family.
     pub fn new(capacity: usize) -> Self {
         Self {
-            settings: Settings::default(),
+            settings: Settings { globals: Globals::START, ..Settings::default() },
             tables: Tables::default(),
             capacity,
             ifindex: 1,
@@ -94,6 +94,7 @@ impl Model {
             Err(outcome) => return Verdict::passed(outcome, frame),
         };
         (packet.hook, packet.ifindex) = (hook, self.ifindex);
+        packet.mtu = self.settings.mtus.get(&self.ifindex).copied().unwrap_or(0);
         let outcome = self.stages(&mut packet);
         let sent = match outcome.action() {
             Action::Pass => return Verdict::passed(outcome, frame),
@@ -119,6 +120,9 @@ impl Model {
         if packet.tuple.protocol == packet.icmp() {
             return self.control_message(packet, &role);
         }
+        if let Some(outcome) = self.without_flow(packet, &role) {
+            return outcome;
+        }
         if packet.part == Part::Later && !self.borrow_ports(packet) {
             return lost(&role);
         }
@@ -130,17 +134,34 @@ impl Model {
         self.forward(packet, &role)
     }
 
-    /// What the packet's addresses mean; `None` if they mean nothing.
-    fn role(&self, packet: &Packet) -> Option<Meaning> {
-        let destination = self.meaning(packet.tuple.destination.ip());
-        if destination.listener || destination.snat {
-            return Some(destination);
-        }
-        if !self.settings.globals.dnat {
+    /// The outcome of a packet that is no likely reply and of no promoted flow, if its listener alone
+    /// decides: the host's own traffic, and connections that its stack has. Half-open flows of a
+    /// listener that was removed end here too; fragments and what is too old are looked at later.
+    fn without_flow(&self, packet: &Packet, role: &Meaning) -> Option<Outcome> {
+        let is_plain = packet.part == Part::Whole && packet.ttl > 1;
+        let is_promoted = self.tables.flows.contains_key(&packet.tuple);
+        if !is_plain || is_promoted || is_likely_reply(packet, role) {
             return None;
         }
-        if self.meaning(packet.tuple.source.ip()).dnat_server {
-            return Some(Meaning { dnat_server: true, ..Meaning::default() });
+        let Some(listener) = self.listener(&packet.tuple) else { return Some(Outcome::Unrelated) };
+        let is_for_stack = listener.stack && listener.open && listener.hook == packet.hook;
+        let opens = packet.tuple.protocol != TCP || packet.is_opening();
+        (is_for_stack && !opens).then_some(Outcome::ToStack)
+    }
+
+    /// What the packet's addresses mean; `None` if they mean nothing.
+    fn role(&self, packet: &Packet) -> Option<Meaning> {
+        let is_dnat = self.settings.globals.dnat;
+        let dnat_server = is_dnat && self.meaning(packet.tuple.source.ip()).dnat_server;
+        let destination = self.meaning(packet.tuple.destination.ip());
+        if destination.listener || destination.snat {
+            return Some(Meaning { dnat_server, ..destination });
+        }
+        if !is_dnat {
+            return None;
+        }
+        if dnat_server {
+            return Some(Meaning { dnat_server, ..Meaning::default() });
         }
         // Routers on the way to a server send errors from addresses of their own. The protocol is
         // the one that the network header names.

@@ -13,6 +13,11 @@ use super::settings::{Forwarding, Hop, Id, Listener};
 use super::tables::{Flow, Reply, Terms};
 use super::tuple::{TCP, Tuple};
 
+/// A half-open claim of this age may be stolen though its server has answered, nanoseconds.
+const STEAL_AFTER: u64 = 1_000_000_000;
+/// Tries after which one of that age is taken.
+const STEAL_PROBES: u32 = 4;
+
 /// Ports that are tried.
 const TRIES: u32 = 16;
 
@@ -22,7 +27,7 @@ enum Found {
     Free,
     /// A promoted flow has it.
     Promoted { reusable: bool },
-    /// A half-open flow has it, since a time; `stealable` if its server was never heard.
+    /// A half-open flow has it, since a time; `stealable` if its server was never heard, or it is old.
     HalfOpen { since: u64, stealable: bool },
 }
 
@@ -114,7 +119,7 @@ impl Model {
         let own = self.server(server)?.snat;
         let mut oldest: Option<(u64, Tuple)> = None;
         let mut reusable = None;
-        for ours in candidates(packet, listener, own) {
+        for (tried, ours) in (1..).zip(candidates(packet, listener, own)) {
             let key = Tuple::new(side, ours, packet.tuple.protocol);
             match self.look(packet, &key) {
                 Found::Free => return Some(key),
@@ -128,6 +133,11 @@ impl Model {
                         oldest = Some((since, key));
                     }
                 }
+            }
+            // In a flood nothing is free: one that is old is taken soon.
+            let is_old = oldest.is_some_and(|(since, _)| self.age(since) > STEAL_AFTER);
+            if tried >= STEAL_PROBES && is_old {
+                break;
             }
         }
         if let Some((_, key)) = oldest {
@@ -174,7 +184,9 @@ impl Model {
             self.end(&holder);
         }
         let Some(reply) = self.tables.half_replies.get(key) else { return Found::Free };
-        let found = Found::HalfOpen { since: reply.terms.opened, stealable: reply.seen == 0 };
+        let since = reply.terms.opened;
+        let stealable = reply.seen == 0 || self.age(since) > STEAL_AFTER;
+        let found = Found::HalfOpen { since, stealable };
         match self.tables.half_flows.get(&reply.flow) {
             // With `one_packet` a client has many claims, and its flow names the last.
             Some(flow) if flow.reply != *key && !flow.terms.one_packet => Found::Free,
@@ -221,7 +233,7 @@ pub(super) fn way_back(packet: &Packet) -> Hop {
         ifindex: packet.ifindex,
         source: octets(0),
         destination: octets(6),
-        mtu: 0,
+        mtu: packet.mtu,
         tags: packet.tags.clone(),
     }
 }

@@ -9,8 +9,8 @@ use super::tuple::{ICMP, ICMPV6, TCP, Tuple, UDP};
 
 /// Extension headers that are walked.
 const EXTENSIONS: usize = 4;
-/// Headers are looked for in so many first bytes of a frame.
-const REACH: usize = 511;
+/// A transport header starts so many bytes into the frame at the latest.
+const REACH: usize = 384;
 
 /// Which part of a datagram a packet is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +58,8 @@ pub struct Packet {
     pub hook: Hook,
     /// The interface it came in by.
     pub ifindex: u32,
+    /// Largest IP packet that the interface sends; 0: not known.
+    pub mtu: u16,
     /// Its flow's forwarding, once that or its listener is known.
     pub forwarding: Forwarding,
     /// Its flow's server; 0: not known.
@@ -110,6 +112,7 @@ impl Packet {
             payload: 0,
             hook: Hook::Xdp,
             ifindex: 0,
+            mtu: 0,
             forwarding: Forwarding::Nat,
             server: 0,
             to: None,
@@ -200,11 +203,13 @@ impl Packet {
     /// Walks over extension headers (RFC 8200, section 4).
     fn walk(&mut self) -> Result<(), Outcome> {
         for _ in 0..EXTENSIONS {
+            // Hop-by-hop, routing, fragment and destination options.
+            if !matches!(self.tuple.protocol, 0 | 43 | 44 | 60) {
+                return Err(Outcome::OtherProtocol);
+            }
             let header: [u8; 8] = bytes(&self.frame, self.l4).ok_or(Outcome::Malformed)?;
             let fragment = u16::from_be_bytes([header[2], header[3]]);
             self.l4 += match self.tuple.protocol {
-                // Hop-by-hop, routing and destination options.
-                0 | 43 | 60 => (usize::from(header[1]) + 1) * 8,
                 44 => {
                     if fragment >> 3 != 0 {
                         self.part = Part::Later;
@@ -215,11 +220,14 @@ impl Packet {
                         u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
                     8
                 }
-                _ => return Err(Outcome::OtherProtocol),
+                _ => (usize::from(header[1]) + 1) * 8,
             };
             self.tuple.protocol = header[0];
-            if self.l4 > self.l3 + self.ip_len || self.l4 > REACH {
+            if self.l4 > self.l3 + self.ip_len {
                 return Err(Outcome::Malformed);
+            }
+            if self.l4 > REACH {
+                return Err(Outcome::OtherProtocol);
             }
             if self.is_carried(header[0]) || self.part == Part::Later {
                 return Ok(());

@@ -92,7 +92,11 @@ impl Model {
             packet.to = Some(flow.reply.reversed());
             return false;
         }
-        self.tables.half_replies.remove(&flow.reply);
+        // Two servers may be one side.
+        let moved = self.tables.half_flows.get(&packet.tuple);
+        if moved.is_none_or(|moved| moved.reply != flow.reply) {
+            self.tables.half_replies.remove(&flow.reply);
+        }
         true
     }
 

@@ -17,7 +17,7 @@ impl Model {
         let key = packet.tuple;
         let promoted = self.tables.replies.get(&key);
         let Some(reply) = promoted.or_else(|| self.tables.half_replies.get(&key)) else {
-            return role.dnat_server.then(|| self.static_reply(packet));
+            return if role.dnat_server { self.static_reply(packet, role) } else { None };
         };
         let (is_promoted, reply) = (promoted.is_some(), reply.clone());
         if reply.terms.hook != packet.hook {
@@ -130,7 +130,8 @@ impl Model {
         let Some(flow) = self.tables.half_flows.get(key).cloned() else { return false };
         let server = flow.terms.server;
         self.tables.load(server).refused += 1;
-        let Some(pool) = self.listener(key).map(|listener| listener.pool) else { return false };
+        let listener = self.listener(key).filter(|listener| listener.open);
+        let Some(pool) = listener.map(|listener| listener.pool) else { return false };
         if flow.state.retried || !self.has_another(pool, server) {
             return false;
         }
@@ -143,21 +144,26 @@ impl Model {
 
     /// A reply without a flow: its server serves one listener alone, and is given that one's
     /// address. The way to the client is asked of the host's routes.
-    fn static_reply(&mut self, packet: &mut Packet) -> Outcome {
+    fn static_reply(&mut self, packet: &mut Packet, role: &Meaning) -> Option<Outcome> {
         let key = (packet.tuple.source, packet.tuple.protocol);
         let Some(found) = self.settings.static_replies.get(&key).copied() else {
-            return if packet.part == Part::Later { Outcome::Fragment } else { Outcome::Unrelated };
+            // A server may be a client too.
+            let outcome =
+                if packet.part == Part::Later { Outcome::Fragment } else { Outcome::Unrelated };
+            return (!role.listener && !role.snat).then_some(outcome);
         };
         if found.hook != packet.hook {
-            return Outcome::OtherHook;
+            return Some(Outcome::OtherHook);
         }
         if packet.is_too_old() {
-            return Outcome::TtlExpired;
+            return Some(Outcome::TtlExpired);
         }
         let client = packet.tuple.destination;
-        let Some(hop) = self.routes.get(&client.ip()).cloned() else { return Outcome::NoNextHop };
+        let Some(hop) = self.routes.get(&client.ip()).cloned() else {
+            return Some(Outcome::NoNextHop);
+        };
         packet.to = Some(Tuple::new(found.listener, client, packet.tuple.protocol));
-        self.to_client(packet, &hop)
+        Some(self.to_client(packet, &hop))
     }
 }
 

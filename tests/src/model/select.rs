@@ -53,8 +53,10 @@ impl Model {
         let start = match table.index {
             Index::Cursor => {
                 let cursor = self.tables.cursors.entry(pool).or_insert(0);
-                *cursor = cursor.wrapping_add(1);
-                cursor.wrapping_sub(1)
+                let start = *cursor;
+                // The turn of a flow that leaves a server has been counted.
+                *cursor = cursor.wrapping_add(u64::from(but == 0));
+                start
             }
             Index::Client => hash::client(table.seed, client.ip()),
             Index::ClientPort => hash::client_port(table.seed, client),

@@ -235,6 +235,11 @@ pub struct Globals {
     pub random: u64,
 }
 
+impl Globals {
+    /// Before anything is written. The clock and chance stand still from the beginning.
+    pub const START: Self = Self { dnat: false, flood_gate: 0, clock: 1, random: 1 };
+}
+
 /// What a server's packets are given back without a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StaticReply {
@@ -259,6 +264,8 @@ pub struct Settings {
     pub static_replies: BTreeMap<(SocketAddr, u8), StaticReply>,
     /// Whether a prefix (address and length) of a listener is allowed.
     pub sources: BTreeMap<(u32, IpAddr, u8), bool>,
+    /// Largest IP packets that interfaces send.
+    pub mtus: BTreeMap<u32, u16>,
     /// What all packets share.
     pub globals: Globals,
 }

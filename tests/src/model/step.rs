@@ -38,6 +38,8 @@ pub enum Step {
     StaticReply(SocketAddr, u8, StaticReply),
     /// A prefix of a listener's is allowed or denied.
     Source(u32, (IpAddr, u8), bool),
+    /// Largest IP packet that an interface sends.
+    Mtu(u32, u16),
     /// The host learns the way to an address.
     Route(IpAddr, Hop),
     /// Flows that were seen standing still are ended.
@@ -76,6 +78,9 @@ impl Model {
             }
             Step::Source(listener, (prefix, bits), allowed) => {
                 settings.sources.insert((*listener, *prefix, *bits), *allowed);
+            }
+            Step::Mtu(ifindex, mtu) => {
+                settings.mtus.insert(*ifindex, *mtu);
             }
             Step::Route(address, hop) => {
                 self.routes.insert(*address, hop.clone());

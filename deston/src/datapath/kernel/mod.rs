@@ -30,7 +30,7 @@ mod trace;
 pub use attach::{Attached, Hook};
 pub use detach::{Removed, remove_instance};
 pub use error::{AttachError, KernelError};
-pub use events::{Event, Events};
+pub use events::{EndedFlows, Event};
 pub use expiry::Swept;
 pub use maps::Maps;
 pub use open::NoMaps;
@@ -43,10 +43,12 @@ use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 
 use aya::Ebpf;
+#[cfg(feature = "testing")]
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
 use deston_common::limits::{DEFAULT_FLOWS, DEFAULT_HALF_OPEN};
 
+use self::events::Endings;
 use self::link::LinkName;
 use self::names::Names;
 use self::pin::Instance;
@@ -86,7 +88,7 @@ pub struct Kernel {
     ebpf: Ebpf,
     maps: Maps,
     /// Until a reader takes it.
-    events: Option<RingBuf<MapData>>,
+    endings: Option<Endings>,
     #[cfg(feature = "testing")]
     traces: RingBuf<MapData>,
     names: Names,

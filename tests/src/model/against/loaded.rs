@@ -1,5 +1,6 @@
 //! The loaded programs, taking steps.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use deston::datapath::{self, Action, Kernel, KernelError, Ran, Sizes};
@@ -12,7 +13,7 @@ use deston_common::sticky::StickyEntry;
 use deston_common::table::Table;
 
 use super::super::outcome;
-use super::super::settings::Hook;
+use super::super::settings::{self, Hook};
 use super::super::step::{Entry, Step};
 use super::super::tuple::Tuple;
 use super::entries;
@@ -26,7 +27,9 @@ pub(super) struct Loaded {
     pub(super) kernel: Kernel,
     sources: Vec<(u32, (IpAddr, u8))>,
     static_replies: Vec<(SocketAddr, u8)>,
-    tables: Vec<u32>,
+    tables: BTreeMap<u32, settings::Table>,
+    /// Pools whose table was made empty: one that was swapped in once cannot be taken away.
+    pub(super) emptied: Vec<u32>,
 }
 
 impl Loaded {
@@ -34,7 +37,13 @@ impl Loaded {
     pub(super) fn new(flows: u32) -> Result<Self, KernelError> {
         // Half-open flows are far fewer than fit, so that the kernel evicts none.
         let kernel = Kernel::load(Sizes { flows, half_open: 65_536 })?;
-        Ok(Self { kernel, sources: vec![], static_replies: vec![], tables: vec![] })
+        Ok(Self {
+            kernel,
+            sources: vec![],
+            static_replies: vec![],
+            tables: BTreeMap::new(),
+            emptied: vec![],
+        })
     }
 
     /// Takes a step; what became of a packet.
@@ -59,8 +68,11 @@ impl Loaded {
                 kernel.put_server(ServerId(*id), &entries::server(server))?;
             }
             Step::Table(pool, table) => {
-                kernel.put_table(*pool, &entries::table(table))?;
-                self.tables.push(*pool);
+                // A swap waits for every processor: a table that is there already is left.
+                if self.tables.get(pool) != Some(table) {
+                    kernel.put_table(*pool, &entries::table(table))?;
+                    self.tables.insert(*pool, table.clone());
+                }
             }
             Step::StaticReply(server, protocol, reply) => {
                 let is_tc = reply.hook == Hook::Tc;
@@ -72,6 +84,7 @@ impl Loaded {
                 kernel.put_source(*listener, *prefix, said)?;
                 self.sources.push((*listener, *prefix));
             }
+            Step::Mtu(ifindex, mtu) => kernel.put_mtu(*ifindex, (*mtu).into())?,
             // The host's routes are the namespace's.
             Step::Route(..) => {}
             Step::Expire(idle) => self.expire(idle)?,
@@ -99,8 +112,9 @@ impl Loaded {
         Ok(())
     }
 
-    /// Forgets everything. Entries that cannot be removed are made as old as time.
-    pub(super) fn reset(&mut self) -> Result<(), KernelError> {
+    /// Forgets everything. Entries that cannot be removed are made as old as time, and tables that
+    /// the next run begins with are left.
+    pub(super) fn reset(&mut self, next: &[Step]) -> Result<(), KernelError> {
         self.forget_flows()?;
         let kernel = &mut self.kernel;
         for (address, _) in kernel.addresses()? {
@@ -119,10 +133,13 @@ impl Loaded {
         for (server, protocol) in self.static_replies.drain(..) {
             kernel.remove_static_reply(server, protocol)?;
         }
-        self.tables.sort_unstable();
-        self.tables.dedup();
-        for pool in self.tables.drain(..) {
+        let first = |pool: u32| {
+            next.iter().find(|step| matches!(step, Step::Table(other, _) if *other == pool))
+        };
+        let is_left = |pool: &u32, table: &settings::Table| matches!(first(*pool), Some(Step::Table(_, other)) if other == table);
+        for (pool, _) in self.tables.extract_if(.., |pool, table| !is_left(pool, table)) {
             kernel.put_table(pool, &Table::EMPTY)?;
+            self.emptied.push(pool);
         }
         for id in 0..SERVERS {
             kernel.put_server(ServerId(id), &ServerEntry::default())?;
@@ -140,6 +157,8 @@ impl Loaded {
         for (key, _) in kernel.stickies()? {
             kernel.put_sticky(key.client.into(), key.pool, &StickyEntry::default())?;
         }
+        kernel.put_mtu(1, 0)?;
+        kernel.put_globals(&entries::globals(&settings::Globals::START))?;
         kernel.put_flood(Flood::default())
     }
 

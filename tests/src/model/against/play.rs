@@ -8,7 +8,7 @@ use deston::datapath::Ran;
 use super::super::balance::{Model, Verdict};
 use super::super::generate::Generator;
 use super::super::outcome::{Action, Outcome};
-use super::super::settings::Hook;
+use super::super::settings::{Hook, Table};
 use super::super::step::Step;
 use super::loaded::{Loaded, action};
 use super::shrink;
@@ -51,9 +51,8 @@ pub fn play(run: &Run) -> Tally {
     let began = Instant::now();
     let mut tally = Tally::default();
     for seed in run.seed..run.seed + run.runs {
-        let mut player = Player::new(&mut loaded, processor);
-        let (mut generator, world) = Generator::new(seed, run.hook);
-        let mut steps = world;
+        let (mut generator, mut steps) = Generator::new(seed, run.hook);
+        let mut player = Player::new(&mut loaded, processor, &steps);
         let mut failed = steps.iter().find_map(|step| player.take(step).err());
         while failed.is_none() && player.packets < run.packets as u64 {
             let step = generator.step(&player.model);
@@ -107,10 +106,14 @@ pub(super) struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    pub(super) fn new(loaded: &'a mut Loaded, processor: usize) -> Self {
-        loaded.reset().expect("maps can be emptied");
+    pub(super) fn new(loaded: &'a mut Loaded, processor: usize, next: &[Step]) -> Self {
+        loaded.reset(next).expect("maps can be emptied");
+        let mut model = Model::new(FLOWS as usize);
+        for pool in &loaded.emptied {
+            model.settings.tables.insert(*pool, Table::default());
+        }
         Self {
-            model: Model::new(FLOWS as usize),
+            model,
             counts: loaded.counts().expect("counters can be read"),
             loaded,
             processor,
@@ -122,8 +125,8 @@ impl<'a> Player<'a> {
     }
 
     /// The same, comparing states after each step.
-    pub(super) fn closely(loaded: &'a mut Loaded, processor: usize) -> Self {
-        Self { batch: 1, ..Self::new(loaded, processor) }
+    pub(super) fn closely(self) -> Self {
+        Self { batch: 1, ..self }
     }
 
     /// Takes a step on both sides; says what differs.

@@ -6,6 +6,8 @@ use super::play::Player;
 
 /// Runs that are tried before the shortest so far has to do.
 const TRIES: usize = 400;
+/// Steps that are few enough to compare states after each.
+const FEW: usize = 200;
 
 /// Leaves out of a failing run what it does not need, in ever smaller parts.
 pub(super) fn shortest(
@@ -37,15 +39,15 @@ pub(super) fn shortest(
 
 /// Replays steps; those up to the first difference, and what it is.
 fn fails(loaded: &mut Loaded, processor: usize, steps: &[Step]) -> Option<(Vec<Step>, String)> {
-    let coarse = replay(Player::new(loaded, processor), steps)?;
-    // The state may have differed before the coarse look saw it.
-    let end = coarse.0.min(steps.len() - 1);
-    if steps.len() > 3_000 {
-        return Some((steps[..=end].to_vec(), coarse.1));
+    let (end, failure) = replay(Player::new(loaded, processor, steps), steps)?;
+    let steps = &steps[..steps.len().min(end + 1)];
+    if steps.len() > FEW {
+        return Some((steps.to_vec(), failure));
     }
-    let (end, failure) =
-        replay(Player::closely(loaded, processor), &steps[..=end]).unwrap_or((end, coarse.1));
-    Some((steps[..=end.min(steps.len() - 1)].to_vec(), failure))
+    // The state may have differed before the coarse look saw it.
+    let (end, failure) = replay(Player::new(loaded, processor, steps).closely(), steps)
+        .unwrap_or((steps.len(), failure));
+    Some((steps[..steps.len().min(end + 1)].to_vec(), failure))
 }
 
 fn replay(mut player: Player<'_>, steps: &[Step]) -> Option<(usize, String)> {

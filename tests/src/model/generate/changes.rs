@@ -77,9 +77,13 @@ impl Generator {
         let (side, protocol) = self.dice.of(&self.world.listeners);
         let listener = model.settings.listeners.get(&(side, protocol)).cloned();
         let Some(mut listener) = listener else {
-            // It was removed, and comes back as the first of its pool would be.
-            return self.tick(model);
+            let listener = self.removed.remove(&(side, protocol)).map(Box::new);
+            return Step::Listener(side, protocol, listener);
         };
+        if self.dice.permille(100) {
+            self.removed.insert((side, protocol), listener);
+            return Step::Listener(side, protocol, None);
+        }
         listener.open = self.dice.permille(850);
         Step::Listener(side, protocol, Some(Box::new(listener)))
     }

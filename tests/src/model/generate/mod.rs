@@ -12,14 +12,16 @@ mod talk;
 mod world;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use super::balance::Model;
-use super::settings::Hook;
+use super::settings::{Hook, Listener};
 use super::step::Step;
 use super::tuple::Tuple;
 
 pub use dice::Dice;
 use pieces::Started;
+pub use shape::{Carried, Piece, Shape};
 use talk::Numbers;
 use world::World;
 
@@ -34,6 +36,8 @@ pub struct Generator {
     started: Vec<Started>,
     /// What the process saw of idle flows and has not acted on yet.
     looked: Vec<(Tuple, (u64, u64))>,
+    /// Listeners that were removed and may come back.
+    removed: BTreeMap<(SocketAddr, u8), Listener>,
 }
 
 impl Generator {
@@ -48,6 +52,7 @@ impl Generator {
             numbers: BTreeMap::new(),
             started: Vec::new(),
             looked: Vec::new(),
+            removed: BTreeMap::new(),
         };
         (generator, steps)
     }

@@ -8,18 +8,18 @@ use super::super::tuple::{ICMP, ICMPV6, TCP, Tuple, UDP};
 
 /// A fragment of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Piece {
+pub struct Piece {
     /// Offset in units of eight bytes.
-    pub(crate) offset: u16,
+    pub offset: u16,
     /// Whether more follow.
-    pub(crate) more: bool,
+    pub more: bool,
     /// Identification.
-    pub(crate) id: u32,
+    pub id: u32,
 }
 
 /// What a packet carries above IP.
 #[derive(Clone, Debug)]
-pub(crate) enum Carried {
+pub enum Carried {
     /// TCP.
     Tcp {
         /// Flags.
@@ -42,34 +42,29 @@ pub(crate) enum Carried {
 
 /// A packet.
 #[derive(Clone, Debug)]
-pub(crate) struct Shape {
+pub struct Shape {
     /// Ethernet addresses and tags that it comes with; `source` is the sender's.
-    pub(crate) way: Hop,
+    pub way: Hop,
     /// Its tuple; the protocol is that of `carried`.
-    pub(crate) tuple: Tuple,
+    pub tuple: Tuple,
     /// Time to live.
-    pub(crate) ttl: u8,
+    pub ttl: u8,
     /// IPv4: whether routers may not cut it.
-    pub(crate) whole: bool,
+    pub whole: bool,
     /// IPv4 options, or IPv6 extension headers: of each, its number and its whole bytes but the
     /// first.
-    pub(crate) extra: Vec<(u8, Vec<u8>)>,
+    pub extra: Vec<(u8, Vec<u8>)>,
     /// If it is a fragment.
-    pub(crate) piece: Option<Piece>,
+    pub piece: Option<Piece>,
     /// What it carries.
-    pub(crate) carried: Carried,
+    pub carried: Carried,
     /// The bytes after the transport header; of a later fragment, all bytes.
-    pub(crate) payload: Vec<u8>,
+    pub payload: Vec<u8>,
 }
 
 impl Shape {
     /// A whole packet without anything special.
-    pub(crate) fn new(
-        way: &Hop,
-        source: SocketAddr,
-        destination: SocketAddr,
-        carried: Carried,
-    ) -> Self {
+    pub fn new(way: &Hop, source: SocketAddr, destination: SocketAddr, carried: Carried) -> Self {
         let protocol = match carried {
             Carried::Tcp { .. } => TCP,
             Carried::Udp { .. } => UDP,
@@ -88,7 +83,7 @@ impl Shape {
     }
 
     /// The frame.
-    pub(crate) fn frame(&self) -> Vec<u8> {
+    pub fn frame(&self) -> Vec<u8> {
         let mut frame = [self.way.destination, self.way.source].concat();
         self.way.tags.iter().for_each(|tag: &Tag| frame.extend(tag));
         frame.extend(if self.tuple.is_v6() { [0x86, 0xdd] } else { [8, 0] });
@@ -97,7 +92,7 @@ impl Shape {
     }
 
     /// The IP packet.
-    pub(crate) fn packet(&self) -> Vec<u8> {
+    pub fn packet(&self) -> Vec<u8> {
         let transport = match self.piece {
             Some(piece) if piece.offset != 0 => self.payload.clone(),
             Some(_) | None => self.transport(),

@@ -97,7 +97,8 @@ pub(crate) fn build(dice: &mut Dice, hook: Hook) -> (World, Vec<Step>) {
         clock: BEGIN,
         random: dice.any() | 1,
     };
-    let mut steps = vec![Step::Globals(globals)];
+    let mtu = Step::Mtu(1, dice.of(&[0, 1_500, 600]));
+    let mut steps = vec![Step::Globals(globals), mtu];
     for v6 in [false, true] {
         let count = dice.between(3, 6) as u16;
         world.clients.extend((0..count).map(|n| address(v6, Kind::Client, n)));
