@@ -118,9 +118,9 @@ fn an_interface_with_another_xdp_program_is_refused_clearly() {
     require_lab!();
     let lab = Lab::new(1);
     let server = TcpServer::start(&lab.servers[0], 1, 0);
-    let config = config("", "", &[(server.address(), "")]);
-    let _first = Deston::serving(&lab.balancer, &config);
-    let mut second = Deston::start(&lab.balancer, &config);
+    let unpinned = config("", "[kernel]\npin = false\n", &[(server.address(), "")]);
+    let _first = Deston::serving(&lab.balancer, &unpinned);
+    let mut second = Deston::start(&lab.balancer, &unpinned);
     let status = second.wait();
     let log = second.rest_of_log();
     assert_eq!(status.code(), Some(1), "{log}");
@@ -133,7 +133,7 @@ fn auto_takes_tc_where_another_xdp_program_is_and_says_so() {
     require_lab!();
     let lab = Lab::new(1);
     let server = TcpServer::start(&lab.servers[0], 1, 0);
-    let generic = "[kernel]\nxdp_mode = \"generic\"\n";
+    let generic = "[kernel]\npin = false\nxdp_mode = \"generic\"\n";
     let xdp = config("", generic, &[(server.address(), "")]);
     let _first = Deston::serving(&lab.balancer, &xdp);
     let auto = xdp.replace("\"xdp\"", "\"auto\"").replace("port = 8000", "port = 8001");
