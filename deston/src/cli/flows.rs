@@ -48,7 +48,8 @@ pub(crate) fn flows(config: &Path, arguments: Arguments) -> u8 {
     let mut is_wanted = json || writeln!(out, "{}", Flow::heading()).is_ok();
     let told = explain::flows(&maps, &Asked { client, server, half_open }, |flow| {
         is_wanted = is_wanted
-            && if json { writeln!(out, "{}", flow.json()) } else { writeln!(out, "{flow}") }.is_ok();
+            && if json { writeln!(out, "{}", flow.json()) } else { writeln!(out, "{flow}") }
+                .is_ok();
         if is_wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     let _ = out.flush();

@@ -97,11 +97,8 @@ async fn hear(mut flows: EndedFlows, mut on_ended: OnEnded, shared: &Shared) {
 
 /// An ended flow with the reason that the programs could not know.
 fn as_it_was(ended: Ended, is_stopping: bool) -> Ended {
-    let reason = if is_stopping && ended.reason == reason::IDLE {
-        reason::STOPPED
-    } else {
-        ended.reason
-    };
+    let reason =
+        if is_stopping && ended.reason == reason::IDLE { reason::STOPPED } else { ended.reason };
     Ended { reason, ..ended }
 }
 

@@ -253,7 +253,8 @@ impl Datapath {
     fn begin(&mut self) -> Result<(), DatapathError> {
         if self.running.is_none() {
             let (settings, failing) = (self.settings.clone(), self.failing.clone());
-            self.running = Some(start(settings, failing, self.on_ended.take(), Arc::clone(&self.hurry))?);
+            self.running =
+                Some(start(settings, failing, self.on_ended.take(), Arc::clone(&self.hurry))?);
         }
         Ok(())
     }

@@ -100,8 +100,14 @@ mod tests {
     #[test]
     fn a_record_tells_who_how_much_how_long_and_why() {
         let told = told(FlowKey::new(at(11, 8_080), at(2, 10_240), TCP));
-        assert_eq!((&told["client"], &told["listener"]), (&json!("192.0.2.7:40000"), &json!("192.0.2.1:80")));
-        assert_eq!((&told["snat"], &told["server"]), (&json!("192.0.2.2:10240"), &json!("192.0.2.11:8080")));
+        assert_eq!(
+            (&told["client"], &told["listener"]),
+            (&json!("192.0.2.7:40000"), &json!("192.0.2.1:80"))
+        );
+        assert_eq!(
+            (&told["snat"], &told["server"]),
+            (&json!("192.0.2.2:10240"), &json!("192.0.2.11:8080"))
+        );
         assert_eq!((&told["bytes_sent"], &told["bytes_received"]), (&json!(100), &json!(2_000)));
         assert_eq!((&told["duration_seconds"], &told["end"]), (&json!(2.5), &json!("closed")));
     }

@@ -214,7 +214,10 @@ mod tests {
     fn where_a_server_sees_the_client_depends_on_the_forwarding() {
         let address = |text: &str| Some(text.parse().unwrap());
         let nat = told(Forwarding::Nat);
-        assert_eq!((nat.snat, nat.server), (address("192.0.2.2:10240"), address("192.0.2.11:8080")));
+        assert_eq!(
+            (nat.snat, nat.server),
+            (address("192.0.2.2:10240"), address("192.0.2.11:8080"))
+        );
         let dnat = told(Forwarding::Dnat);
         assert_eq!((dnat.snat, dnat.server), (None, address("192.0.2.11:8080")));
         let dsr = told(Forwarding::DsrL2);

@@ -44,9 +44,7 @@ impl Packet {
 
     /// For a program.
     pub fn json(&self) -> Value {
-        let tuple = |key: &FlowKey<Ipv6Be>| {
-            json!({ "source": end(key, source(key)), "destination": end(key, destination(key)) })
-        };
+        let tuple = |key: &FlowKey<Ipv6Be>| json!({ "source": end(key, source(key)), "destination": end(key, destination(key)) });
         let outcome = Outcome::from_number(self.traced.outcome);
         json!({
             "time": self.time,
@@ -67,7 +65,14 @@ impl Packet {
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Traced { key, len, tcp_flags, outcome, .. } = &self.traced;
-        write!(f, "{} {} {} {}", self.time, self.interface, self.hook(), protocol_name(key.protocol))?;
+        write!(
+            f,
+            "{} {} {} {}",
+            self.time,
+            self.interface,
+            self.hook(),
+            protocol_name(key.protocol)
+        )?;
         write!(f, " {} > {}", end(key, source(key)), end(key, destination(key)))?;
         if key.protocol == TCP {
             write!(f, " [{}]", flags(*tcp_flags))?;

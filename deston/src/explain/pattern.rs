@@ -42,7 +42,8 @@ impl FromStr for Prefix {
     type Err = InvalidPattern;
 
     fn from_str(text: &str) -> Result<Self, InvalidPattern> {
-        let address = |text: &str| text.parse().map(|address: IpAddr| address.to_canonical().into());
+        let address =
+            |text: &str| text.parse().map(|address: IpAddr| address.to_canonical().into());
         let net: Result<IpNet, _> = text.parse().or_else(|_| address(text));
         net.map(|net| Self(net.trunc())).map_err(|_| InvalidPattern::Prefix(text.to_owned()))
     }

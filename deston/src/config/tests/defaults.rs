@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{errors, valid};
 use crate::model::{
-    Access, Algorithm, Checks, DatapathChoice, Health, HttpTimeouts, Layer, Log, Model, PoolTimeouts,
-    Protocol, SnatPorts, XdpMode,
+    Access, Algorithm, Checks, DatapathChoice, Health, HttpTimeouts, Layer, Log, Model,
+    PoolTimeouts, Protocol, SnatPorts, XdpMode,
 };
 
 fn algorithm(text: &str) -> Algorithm {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{errors, valid};
 use crate::model::{
-    Access, Algorithm, HashOn, Health, Kernel, Layer, Log, Model, OnDown, OnStop, Outlier, RateLimit, Sticky,
+    Access, Algorithm, HashOn, Health, Kernel, Layer, Log, Model, OnDown, OnStop, Outlier,
+    RateLimit, Sticky,
 };
 
 /// Asserts the one error of a text.
@@ -245,9 +246,6 @@ fn ended_flows_are_logged_whole_or_by_sample() {
         "2:10: form of the access log `combined` is not available in this version (`access` may be \
          `json` or `off`)",
     );
-    error(
-        "[log]\nsample = 2\n[[server]]",
-        "2:10: `sample` must be a share from 0.0 to 1.0, not 2",
-    );
+    error("[log]\nsample = 2\n[[server]]", "2:10: `sample` must be a share from 0.0 to 1.0, not 2");
     error("[log]\nlevel = \"info\"\n[[server]]", "2:1: `level` is not available in this version");
 }

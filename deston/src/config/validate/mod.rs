@@ -92,10 +92,7 @@ fn kernel(file: &file::Kernel, problems: &Problems) -> Option<Kernel> {
 }
 
 fn log(file: &file::Log) -> Option<Log> {
-    Some(Log {
-        access: file.access.or(Access::Off)?,
-        sample: file.sample.or(1_000_000)?,
-    })
+    Some(Log { access: file.access.or(Access::Off)?, sample: file.sample.or(1_000_000)? })
 }
 
 /// The host that a key names, looked up; `localhost` if it is not written.

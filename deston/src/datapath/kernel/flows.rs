@@ -14,9 +14,7 @@ impl Maps {
     }
 
     /// The same, and an error if they are not all.
-    pub fn try_flows(
-        &self,
-    ) -> impl Iterator<Item = Result<FlowEntry<Ipv6Be>, KernelError>> + '_ {
+    pub fn try_flows(&self) -> impl Iterator<Item = Result<FlowEntry<Ipv6Be>, KernelError>> + '_ {
         let v4 = self.v4.flows.entries().map(|entry| entry.map(widen_flow).map_err(map("FLOWS4")));
         let v6 = self.v6.flows.entries().map(|entry| entry.map(widen_flow).map_err(map("FLOWS6")));
         v4.chain(v6)

@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{
-    DatapathChoice, Forwarding, Kernel, Layer, Listener, Log, Model, Pool, Protocol, Runtime, Server,
+    DatapathChoice, Forwarding, Kernel, Layer, Listener, Log, Model, Pool, Protocol, Runtime,
+    Server,
 };
 
 /// One difference between two models.
