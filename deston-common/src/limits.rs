@@ -83,6 +83,13 @@ pub const EXTENSION_HEADERS: usize = 4;
 /// the first second that clients wait (RFC 6298, section 2.1), more than a handshake takes.
 pub const RETRY_AFTER_NS: u64 = 800_000_000;
 
+/// A half-open flow of this age may lose its port to another, though its server has answered: its
+/// client has had the answer and not acknowledged it, as those of a flood never do.
+pub const STEAL_AFTER_NS: u64 = 1_000_000_000;
+
+/// Ports that are tried before one of such an age is taken.
+pub const STEAL_PROBES: u32 = 4;
+
 /// How long a flow stays that the client closed first and that both sides have acknowledged: its
 /// server has no TIME-WAIT (RFC 9293, section 3.6.1), so the port is free again soon.
 pub const CLEAN_CLOSE_NS: u64 = 1_000_000_000;

@@ -155,6 +155,17 @@ fn the_port_of_an_answered_syn_is_not_stolen() {
 }
 
 #[test]
+fn the_port_of_a_server_that_said_anything_is_not_stolen() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        let challenged = lab.open(1);
+        lab.replies(&challenged, &challenged.from_server(ACK).seq(77));
+        lab.drops(&lab.syn(2), Outcome::SnatExhausted);
+    });
+}
+
+#[test]
 fn a_promoted_flows_port_is_never_stolen() {
     require_kernel!();
     each(Setting::ALL, |setting| {

@@ -230,6 +230,39 @@ fn what_the_packet_before_was_does_not_matter() {
 }
 
 #[test]
+fn a_client_on_an_address_of_ours_gets_its_replies() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = dnat(setting);
+        lab.snat_address(2);
+        let client = (setting.family.snat(2), 40_000);
+        let connection = lab.opens(&Packet::tcp(client, lab.listener_address(), 2).ack(0));
+        lab.shake_hands(&connection);
+        lab.replies(&connection, &connection.from_server(ACK).payload(b"response"));
+    });
+}
+
+#[test]
+fn a_server_may_be_a_client_of_a_listener() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = dnat(setting);
+        lab.server(2, |_| ());
+        lab.round_robin([2]);
+        // From the very port that it serves, and from another.
+        for port in [8_000, 40_000] {
+            let client = (setting.family.server(1).ip(), port);
+            let connection = lab.opens(&Packet::tcp(client, lab.listener_address(), 2).ack(0));
+            assert_eq!(connection.number, 2);
+            lab.forwards(&connection, &connection.from_client(2));
+        }
+        let elsewhere = (lab.listener_address().ip(), 81);
+        let packet = Packet::tcp(setting.family.server(1), elsewhere, 2);
+        lab.passes(&packet, Outcome::Unrelated);
+    });
+}
+
+#[test]
 fn a_server_behind_two_listeners_keeps_their_flows_apart() {
     require_kernel!();
     each(Setting::ALL, |setting| {

@@ -5,7 +5,7 @@ use deston_common::listener::{Forwarding, flags};
 use deston_common::outcome::Outcome;
 use deston_common::table::Table;
 use deston_common::{hash, maglev};
-use deston_tests::kernel::{Entries, Lab, Setting, each, members, rows};
+use deston_tests::kernel::{Change, Entries, Lab, SECOND, Setting, each, members, rows};
 use deston_tests::packet::flags::{ACK, FIN, FIN_ACK, PSH, RST, SYN, SYN_ACK, URG};
 use deston_tests::packet::{Packet, protocol};
 use deston_tests::require_kernel;
@@ -53,20 +53,47 @@ fn a_closed_listener_passes_new_flows_and_carries_old_ones() {
         lab.forwards(&datagrams, &datagrams.query(b"again"));
         lab.passes(&lab.syn(4), Outcome::ListenerClosed);
         lab.passes(&lab.query(4), Outcome::ListenerClosed);
+        lab.passes(&lab.syn(4).flags(ACK), Outcome::ListenerClosed);
     });
 }
 
 #[test]
-fn flows_of_a_listener_that_is_gone_are_carried() {
+fn flows_of_a_listener_that_is_gone_or_the_stacks_are_carried() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = Lab::new(setting);
-        let connection = lab.establish(1);
-        let listener = lab.listener_address();
-        lab.kernel.remove_listener(listener.ip(), listener.port(), protocol::TCP).unwrap();
-        lab.forwards(&connection, &connection.from_client(ACK).payload(b"more"));
-        lab.replies(&connection, &connection.from_server(ACK).payload(b"more"));
-        lab.passes(&lab.syn(2), Outcome::Unrelated);
+        let spoil: [(&str, Change, Outcome); 2] = [
+            (
+                "gone",
+                |lab| {
+                    let listener = lab.listener_address();
+                    let (address, port) = (listener.ip(), listener.port());
+                    lab.kernel.remove_listener(address, port, protocol::TCP).unwrap();
+                },
+                Outcome::Unrelated,
+            ),
+            (
+                "the stack's",
+                |lab| lab.listener(|entry| entry.flags |= flags::STACK),
+                Outcome::ToStack,
+            ),
+        ];
+        let spoil = spoil.map(|(name, change, outcome)| (name, (change, outcome)));
+        let count = rows(spoil, |(change, outcome)| {
+            let mut lab = Lab::new(setting);
+            let (connection, silent, reset) =
+                (lab.establish(1), lab.establish(2), lab.establish(3));
+            change(&mut lab);
+            lab.forwards(&connection, &connection.from_client(ACK).payload(b"more"));
+            lab.replies(&connection, &connection.from_server(ACK).payload(b"more"));
+            lab.forwards(&connection, &connection.from_client(SYN).seq(90_000));
+            lab.forwards(&connection, &connection.from_client(FIN_ACK));
+            lab.replies(&connection, &connection.from_server(FIN_ACK));
+            lab.forwards(&reset, &reset.from_client(RST));
+            lab.wait(2 * SECOND);
+            lab.forwards(&silent, &silent.from_client(ACK).payload(b"at last"));
+            lab.passes(&lab.syn(4), outcome);
+        });
+        assert_eq!(count, 2);
     });
 }
 
@@ -195,6 +222,7 @@ fn a_listener_of_the_hosts_stack_is_passed_to_it() {
         lab.assert_entries(Entries::default());
         lab.listener(|entry| entry.flags &= !flags::OPEN);
         lab.passes(&lab.syn(1), Outcome::ListenerClosed);
+        lab.passes(&lab.syn(1).flags(ACK), Outcome::ListenerClosed);
     });
 }
 

@@ -197,6 +197,7 @@ fn a_full_server_refuses_datagrams_of_a_flow_it_answers() {
         let (one, two) = (lab.opens(&lab.query(1)), lab.opens(&lab.query(2)));
         lab.replies(&one, &one.response(b"1"));
         lab.drops(&two.response(b"2"), Outcome::ServersFull);
+        assert_eq!(lab.half_flow(&two).unwrap().idle_limit_ns, TIMEOUTS.udp_one_way_ns);
         assert_eq!(lab.in_use(1), 1);
         assert!(!lab.is_promoted(&two));
     });

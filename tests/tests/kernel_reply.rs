@@ -101,6 +101,8 @@ fn a_lost_flow_entry_is_made_anew_by_the_servers_next_packet() {
             );
             assert_ne!(after.state & State::ESTABLISHED, 0);
             lab.forwards(&connection, &connection.from_client(ACK).payload(b"data"));
+            lab.close(&connection);
+            assert_eq!((lab.in_use(1), lab.load(1).entries), (0, 1));
         });
         assert_eq!(count, 2);
     });

@@ -250,6 +250,19 @@ fn a_server_without_a_way_to_it_loses_packets_and_no_flow() {
 }
 
 #[test]
+fn a_way_that_is_not_known_any_more_still_carries_known_flows() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = Lab::with_servers(setting, 2);
+        let connection = lab.establish(1);
+        lab.server(1, |entry| entry.reachable = 0);
+        lab.forwards(&connection, &connection.from_client(ACK).payload(b"still"));
+        assert_eq!(lab.server_of(&lab.syn(2)), 2);
+        assert_eq!(lab.server_of(&lab.syn(3)), 2);
+    });
+}
+
+#[test]
 fn a_full_server_is_skipped_for_the_next_one() {
     require_kernel!();
     each(Setting::ALL, |setting| {

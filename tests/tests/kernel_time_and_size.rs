@@ -4,9 +4,11 @@
 use deston::datapath::Hook;
 use deston_common::listener::Forwarding;
 use deston_common::outcome::Outcome;
-use deston_tests::kernel::{Connection, Entries, Family, Lab, Setting, each, rows};
-use deston_tests::packet::flags::{ACK, SYN_ACK};
-use deston_tests::packet::{Packet, Quote, Tag, Transport, ether_type, oracle, v4, v6};
+use deston_tests::kernel::{
+    Connection, Entries, Family, IFINDEX, Lab, SECOND, Setting, each, rows,
+};
+use deston_tests::packet::flags::{ACK, FIN_ACK, RST, SYN_ACK};
+use deston_tests::packet::{Extension, Packet, Quote, Tag, Transport, ether_type, oracle, v4, v6};
 use deston_tests::require_kernel;
 
 /// Type, code and second word of an error.
@@ -129,6 +131,22 @@ fn small_and_empty_datagrams_are_quoted_whole() {
 }
 
 #[test]
+fn nothing_is_said_about_resets_options_and_extension_headers() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = Lab::new(setting);
+        let connection = lab.establish(1);
+        lab.ttl_expires_silently(&connection.from_client(RST).ttl(1));
+        lab.ttl_expires_silently(&connection.from_server(RST | ACK).ttl(1));
+        let more = match setting.family {
+            Family::V4 => Packet { options: vec![1; 4], ..lab.query(1) },
+            Family::V6 => lab.query(1).extensions(&[Extension::options(60, 8)]),
+        };
+        lab.ttl_expires_silently(&more.ttl(1));
+    });
+}
+
+#[test]
 fn nothing_is_said_about_later_fragments() {
     require_kernel!();
     each(Setting::ALL, |setting| {
@@ -170,6 +188,33 @@ fn a_packet_as_long_as_the_way_takes_is_carried_and_a_longer_one_answered() {
             }
             lab.replies(&connection, &connection.from_server(ACK).payload(&[0; 1_400]));
         }
+    });
+}
+
+#[test]
+fn a_reply_longer_than_the_clients_link_takes_is_answered() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = Lab::new(setting);
+        lab.kernel.put_mtu(IFINDEX, 1_300).unwrap();
+        let connection = lab.establish(1);
+        let reply = |len: usize| {
+            let empty = connection.from_server(ACK);
+            let headers = empty.ip_bytes().len();
+            empty.payload(&vec![0x44; len - headers]).dont_fragment()
+        };
+        lab.replies(&connection, &reply(1_300));
+        let kind = too_big(setting.family, 1_300);
+        answered(&mut lab, &reply(1_301), Outcome::TooBig, kind);
+        // A FIN, and the first words after a silence, are no different.
+        answered(&mut lab, &reply(1_400).flags(FIN_ACK), Outcome::TooBig, kind);
+        lab.wait(2 * SECOND);
+        answered(&mut lab, &reply(1_400), Outcome::TooBig, kind);
+        // What was known when the flow began holds for it.
+        lab.kernel.remove_mtu(IFINDEX).unwrap();
+        answered(&mut lab, &reply(1_400), Outcome::TooBig, kind);
+        let later = lab.establish(2);
+        lab.replies(&later, &later.from_server(ACK).payload(&[0; 1_400]));
     });
 }
 

@@ -16,6 +16,7 @@ mod demo;
 mod ebpf;
 mod lab;
 mod lint;
+mod mutants;
 mod process;
 mod run;
 mod setup;
@@ -40,6 +41,8 @@ enum Xtask {
     Lint,
     /// Runs the tests
     Test(test::Arguments),
+    /// Plants a fault in each stage of the kernel programs and sees the tests notice (root)
+    Mutants,
     /// Builds Deston and runs it, or shows it at work
     Run(run::Arguments),
     /// Runs specs of the kernel programs on Linux 6.1 and 6.12, in virtual machines
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Xtask::Ebpf(arguments) => ebpf::run(arguments),
         Xtask::Lint => lint::run(),
         Xtask::Test(arguments) => test::run(arguments),
+        Xtask::Mutants => mutants::run(),
         Xtask::Run(arguments) => run::run(arguments),
         Xtask::Vm(arguments) => vm::run(&arguments),
         Xtask::Bench(arguments) => bench::run(&arguments),

@@ -372,7 +372,7 @@ async fn obey(balancer: &mut Balancer, command: Command) -> Result<Answer, Datap
         Command::OpenFlows(id) => return Ok(Answer::Flows(balancer.open_flows(id)?)),
         Command::PutTable(pool, table) => balancer.put_table(&pool, &table)?,
         Command::ForgetPool(pool) => balancer.forget_pool(&pool)?,
-        Command::Open(listener) => balancer.open(&listener)?,
+        Command::Open(listener) => balancer.open(&listener).await?,
         Command::Close(listener) => balancer.close(&listener)?,
         Command::Settle => balancer.settle()?,
         Command::Adopt => return balancer.adopted().map(Answer::Servers),

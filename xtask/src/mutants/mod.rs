@@ -6,7 +6,7 @@
 
 mod list;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -61,10 +61,9 @@ pub(crate) fn run() -> Result<()> {
     }
     workspace::copy(&root, &tree)?;
     let mutants = list::MUTANTS;
-    let specs: BTreeMap<&str, PathBuf> = mutants
-        .iter()
-        .map(|mutant| Ok((mutant.spec, workspace::build_spec(mutant.spec)?)))
-        .collect::<Result<_>>()?;
+    let names: BTreeSet<String> = mutants.iter().map(|mutant| mutant.spec.to_owned()).collect();
+    let names: Vec<String> = names.into_iter().collect();
+    let specs: BTreeMap<String, PathBuf> = workspace::build_specs(&names)?.into_iter().collect();
 
     let object = build(&tree, &folder, &toolchain)?;
     for (name, spec) in &specs {
@@ -75,7 +74,7 @@ pub(crate) fn run() -> Result<()> {
     for mutant in mutants {
         let said = planted(&tree, mutant, || {
             let object = build(&tree, &folder, &toolchain)?;
-            judge(&specs[mutant.spec], &object)
+            judge(specs.get(mutant.spec).context("a spec that was not built")?, &object)
         })?;
         println!("{:10} {}: {}: {said:?}", mutant.stage, mutant.fault, mutant.spec);
         if !matches!(said, Said::Failed(_)) {
@@ -92,7 +91,8 @@ pub(crate) fn run() -> Result<()> {
 /// Does something while the fault is in the tree's sources.
 fn planted<T>(tree: &Path, mutant: &Mutant, with: impl FnOnce() -> Result<T>) -> Result<T> {
     let file = tree.join(mutant.file);
-    let sound = std::fs::read_to_string(&file).with_context(|| format!("reading {}", mutant.file))?;
+    let sound =
+        std::fs::read_to_string(&file).with_context(|| format!("reading {}", mutant.file))?;
     let places = sound.matches(mutant.from).count();
     ensure!(places == 1, "{} has {places} times `{}`", mutant.file, mutant.from);
     std::fs::write(&file, sound.replace(mutant.from, mutant.to))?;
@@ -132,8 +132,6 @@ fn failures(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]
@@ -159,8 +157,26 @@ mod tests {
     fn each_stage_has_a_fault() {
         let stages: BTreeSet<&str> = list::MUTANTS.iter().map(|mutant| mutant.stage).collect();
         let all = [
-            "claim", "complain", "conntrack", "event", "expire", "fragment", "guard", "half", "icmp",
-            "listener", "parse", "promote", "reply", "reset", "role", "select", "transmit", "tunnel",
+            "claim",
+            "complain",
+            "conntrack",
+            "event",
+            "expire",
+            "fragment",
+            "guard",
+            "half",
+            "icmp",
+            "listener",
+            "parse",
+            "promote",
+            "quote",
+            "reply",
+            "reset",
+            "role",
+            "select",
+            "static",
+            "transmit",
+            "tunnel",
             "verdict",
         ];
         assert_eq!(stages, BTreeSet::from(all));

@@ -44,6 +44,10 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How often idle flows are looked for, and next hops asked for again.
 const SWEEP: Duration = Duration::from_secs(5);
 
+/// How long the listeners of one reload wait for next hops: a neighbour that is there answers within
+/// milliseconds.
+pub(super) const PATIENCE: Duration = Duration::from_millis(300);
+
 /// Why the kernel datapath cannot do what it was told.
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
@@ -95,6 +99,8 @@ pub(super) struct Balancer {
     pub(super) refused: BTreeSet<(u32, Hook)>,
     /// What was made ready since the last reload was settled.
     pub(super) planned: Vec<Planned>,
+    /// How long listeners that are opened may wait for next hops, until the reload is settled.
+    pub(super) patience: Duration,
     pools: Pools,
     pub(super) servers: BTreeMap<ServerId, Known>,
     pub(super) listeners: Vec<Open>,
@@ -158,6 +164,7 @@ impl Balancer {
             attached: Vec::new(),
             refused: BTreeSet::new(),
             planned: Vec::new(),
+            patience: PATIENCE,
             pools: Pools::default(),
             servers: BTreeMap::new(),
             listeners: Vec::new(),

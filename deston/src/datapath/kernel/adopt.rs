@@ -9,9 +9,7 @@ use super::maps::Maps;
 use super::names::{self, Names};
 use super::pin::{self, Instance};
 use super::stages::Stages;
-use super::{
-    EXPIRE4, EXPIRE6, Kernel, KernelError, OBJECT, Sizes, TC, XDP, error, tc_mut, xdp_mut,
-};
+use super::{EXPIRE4, EXPIRE6, Kernel, KernelError, Sizes, TC, XDP, error, tc_mut, xdp_mut};
 use crate::model;
 
 /// Maps that each process has for its own programs: those that hold one packet while it is looked at,
@@ -76,7 +74,7 @@ impl Kernel {
     }
 
     fn from_loader(loader: &mut EbpfLoader<'_>, names: Names) -> Result<Self, KernelError> {
-        let mut ebpf: Ebpf = loader.load(OBJECT)?;
+        let mut ebpf: Ebpf = loader.load(object())?;
         let stages = Stages::load(&mut ebpf)?;
         for name in [XDP, EXPIRE4, EXPIRE6] {
             xdp_mut(&mut ebpf, name)?.load().map_err(error::program(name))?;
@@ -106,9 +104,18 @@ impl Kernel {
     }
 }
 
+/// The programs' object.
+#[cfg(not(feature = "testing"))]
+fn object() -> &'static [u8] {
+    super::OBJECT
+}
+
+#[cfg(feature = "testing")]
+use super::testing::object;
+
 /// The maps of the object.
 fn wanted(sizes: Sizes) -> Result<Vec<Wanted>, KernelError> {
-    let object = Object::parse(OBJECT).map_err(KernelError::Object)?;
+    let object = Object::parse(object()).map_err(KernelError::Object)?;
     let maps = object.maps.into_iter();
     // Constants and variables of the programs, if there are any, go with the programs.
     let maps = maps.filter(|(_, map)| map.section_kind() == EbpfSectionKind::BtfMaps);

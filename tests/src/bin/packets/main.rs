@@ -4,17 +4,18 @@
 //! through namespaces, where the kernel's own forwarding and nftables carry the same packets.
 //! Every figure stands beside the others of its round; the order alternates.
 
+mod field;
 mod inject;
 mod live;
-mod single;
 mod stats;
+mod wrapped;
 
 use anyhow::{Result, ensure};
 
 fn main() -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "measuring the kernel programs needs root");
     pin_to_one_processor()?;
-    single::measure()?;
+    wrapped::measure()?;
     live::measure()
 }
 

@@ -3,6 +3,7 @@
 
 mod maps;
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use aya::programs::{
@@ -13,6 +14,17 @@ use super::error::program;
 use super::link::Kind;
 use super::stages::{TC_STAGES, XDP_STAGES};
 use super::{AttachError, Attached, EXPIRE4, EXPIRE6, Hook, Kernel, KernelError, TC, XDP, tc, xdp};
+
+/// The embedded object, or the one in the file that DESTON_BPF_OBJECT names: so specs are shown to
+/// notice a fault in the programs (`cargo xtask mutants`).
+pub(super) fn object() -> &'static [u8] {
+    static NAMED: OnceLock<Option<Vec<u8>>> = OnceLock::new();
+    let named = NAMED.get_or_init(|| {
+        let file = std::env::var_os("DESTON_BPF_OBJECT")?;
+        std::fs::read(file).ok()
+    });
+    named.as_deref().unwrap_or(super::OBJECT)
+}
 
 /// Room beyond the packet for what the programs put before it or answer with.
 const ROOM: usize = 1_536;
@@ -60,6 +72,11 @@ impl Kernel {
     /// Instructions the verifier walked to accept a program (since Linux 5.16).
     pub fn verified_instructions(&self, name: &'static str) -> Result<Option<u32>, KernelError> {
         Ok(self.info(name)?.verified_instruction_count())
+    }
+
+    /// Bytes of machine code that the kernel made of a program.
+    pub fn machine_code(&self, name: &'static str) -> Result<u32, KernelError> {
+        Ok(self.info(name)?.size_jitted())
     }
 
     /// The kernel's number of a program.
