@@ -1,4 +1,4 @@
-//! What the programs tell through the ring buffer EVENTS: traced packets and ended flows.
+//! What the programs tell through ring buffers: ended flows by EVENTS, traced packets by TRACES.
 
 use crate::flow::FlowKey;
 use crate::net::{Be16, Ipv6Be};
@@ -25,7 +25,21 @@ pub mod reason {
     pub const DOWN: u32 = 4;
     /// A new flow of the same client took its place.
     pub const REOPENED: u32 = 5;
+    /// The process stopped, and took the datapath with it. The programs never say so: the process
+    /// reads it into what they tell then.
+    pub const STOPPED: u32 = 6;
 }
+
+/// Places in LOST, which counts events that found no room.
+pub mod lost {
+    /// Of EVENTS.
+    pub const EVENTS: u32 = 0;
+    /// Of TRACES.
+    pub const TRACES: u32 = 1;
+}
+
+/// The largest `TraceFilter::budget`.
+pub const BUDGET_MAX: u64 = u64::MAX >> 1;
 
 /// A packet that the filter in TRACE chose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -70,8 +84,9 @@ pub struct Ended {
     pub reply: FlowKey<Ipv6Be>,
     /// When it began, `CLOCK_MONOTONIC` nanoseconds.
     pub opened_ns: u64,
-    /// When it ended, `CLOCK_MONOTONIC` nanoseconds.
-    pub ended_ns: u64,
+    /// When a packet of it was last seen, `CLOCK_MONOTONIC` nanoseconds: its entry stays for a while
+    /// after.
+    pub last_seen_ns: u64,
     /// Bytes of the client's IP packets.
     pub forward_bytes: u64,
     /// Bytes of the server's IP packets.
@@ -85,7 +100,8 @@ pub struct Ended {
 }
 plain_bytes!(Ended, 128);
 
-/// The value of the map TRACE: which packets are told of. A field of zeros matches everything.
+/// The value of the map TRACE: which packets are told of, by the tuple they came with or the one they
+/// left with. A field of zeros matches everything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct TraceFilter {
@@ -101,7 +117,8 @@ pub struct TraceFilter {
     pub pad: u8,
     /// One packet of so many is told of; 0 counts as 1.
     pub sample: u32,
-    /// Packets that may still be told of; the programs count it down.
+    /// Packets that may still be told of, at most [`BUDGET_MAX`]; the programs count it down, and
+    /// processors that race may count it below zero.
     pub budget: u64,
 }
 plain_bytes!(TraceFilter, 48);

@@ -66,8 +66,11 @@ pub const MAX_STATIC_REPLIES: u32 = 4_096;
 /// New flows a second and processor beyond which more are shed (`[kernel] flood_gate`).
 pub const DEFAULT_FLOOD_GATE: u32 = 125_000;
 
-/// Bytes of the ring buffer EVENTS: about 8,000 events wait in it.
+/// Bytes of the ring buffer EVENTS: about 7,700 ended flows wait in it.
 pub const EVENTS_BYTES: u32 = 1 << 20;
+
+/// Bytes of the ring buffer TRACES: about 8,700 traced packets wait in it.
+pub const TRACES_BYTES: u32 = 1 << 20;
 
 /// Members whose loads are compared at most: four come close to the least of all, and a scan of
 /// every member would cost a packet too much.
@@ -79,6 +82,13 @@ pub const EXTENSION_HEADERS: usize = 4;
 /// A SYN repeated after this time without an answer of the server goes to another one: less than
 /// the first second that clients wait (RFC 6298, section 2.1), more than a handshake takes.
 pub const RETRY_AFTER_NS: u64 = 800_000_000;
+
+/// A half-open flow of this age may lose its port to another, though its server has answered: its
+/// client has had the answer and not acknowledged it, as those of a flood never do.
+pub const STEAL_AFTER_NS: u64 = 1_000_000_000;
+
+/// Ports that are tried before one of such an age is taken.
+pub const STEAL_PROBES: u32 = 4;
 
 /// How long a flow stays that the client closed first and that both sides have acknowledged: its
 /// server has no TIME-WAIT (RFC 9293, section 3.6.1), so the port is free again soon.

@@ -8,7 +8,7 @@ use deston_common::conntrack::State;
 use deston_common::event::reason;
 use deston_common::flow::{FlowEntry, FlowKey, ReplyEntry, flags};
 use deston_common::hash::{self, Seed};
-use deston_common::limits::{PORT_PROBES, RETRY_AFTER_NS};
+use deston_common::limits::{PORT_PROBES, RETRY_AFTER_NS, STEAL_AFTER_NS, STEAL_PROBES};
 use deston_common::listener::{self, Forwarding, ListenerEntry, MAX_SNAT_ADDRESSES, SnatAddresses};
 use deston_common::net::{Address, Be16, TCP, UDP};
 use deston_common::outcome::Outcome;
@@ -158,7 +158,13 @@ extern "C" fn probe<F: Family>(number: u32, search: *mut Search<'_, F::Address>)
     }
     search.cx.flow.reply.destination_port = port;
     search.said = probe_one::<F>(search.cx);
-    if search.said == Verdict::GO_ON { ONWARD } else { STOP }
+    if search.said != Verdict::GO_ON {
+        return STOP;
+    }
+    // In a flood nothing is free, and every try costs.
+    let victim = &search.cx.victim;
+    let is_old = search.cx.now.saturating_sub(victim.opened_ns) > STEAL_AFTER_NS;
+    if number + 1 >= STEAL_PROBES && victim.is_set == 1 && is_old { STOP } else { ONWARD }
 }
 
 /// The listener's own SNAT addresses.
@@ -228,7 +234,7 @@ fn frees<F: Family>(
     let flow = unsafe { &(*reply).flow };
     let Some(flow) = conntrack::promoted::<F>(flow) else { return false };
     if conntrack::is_over::<F>(flow, now) {
-        conntrack::end::<F>(flow, now, reason::IDLE);
+        conntrack::end::<F>(flow, reason::IDLE);
         return true;
     }
     // SAFETY: as above.
@@ -248,8 +254,8 @@ fn frees<F: Family>(
     false
 }
 
-/// Whether a half-open claim is nobody's any more. The oldest one that the server has not answered
-/// is remembered, should nothing be free.
+/// Whether a half-open claim is nobody's any more. The oldest one that may be
+/// stolen is remembered, should nothing be free.
 #[inline(always)]
 fn is_stale<F: Family>(
     victim: &mut Candidate<F::Address>,
@@ -287,7 +293,8 @@ fn is_stale<F: Family>(
             }
         }
     }
-    if seen == 0 && (victim.is_set == 0 || opened < victim.opened_ns) {
+    let stealable = seen == 0 || now.saturating_sub(opened) > STEAL_AFTER_NS;
+    if stealable && (victim.is_set == 0 || opened < victim.opened_ns) {
         *victim = Candidate {
             address: key.destination,
             port: key.destination_port,
@@ -298,7 +305,7 @@ fn is_stale<F: Family>(
     false
 }
 
-/// Every port that was tried is taken: steals the oldest unanswered claim, so that new clients get
+/// Every port that was tried is taken: steals the oldest half-open claim, so that new clients get
 /// through a flood; else takes the port of a closed flow.
 #[inline(never)]
 fn last_resort<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
@@ -323,7 +330,7 @@ fn last_resort<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
             // SAFETY: points into a live map value.
             && let Some(flow) = conntrack::promoted::<F>(unsafe { &(*reply).flow })
         {
-            conntrack::end::<F>(flow, cx.now, reason::CLOSED);
+            conntrack::end::<F>(flow, reason::CLOSED);
         }
         if probe_one::<F>(cx) == Verdict::CARRY {
             return Verdict::CARRY;

@@ -42,7 +42,7 @@ pub(crate) fn too_big<F: Family>(cx: &mut Context<F::Address>, mtu: u32) -> Verd
 }
 
 /// Turns the packet into the error that it is to be answered with.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn answer<F: Family, P: Packet>(
     packet: P,
     cx: &mut Context<F::Address>,

@@ -36,7 +36,7 @@ pub(crate) fn find<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>
         return Verdict::GO_ON;
     }
     if cx.flags & (tcp::SYN | tcp::ACK) == tcp::SYN && state.is_closed() {
-        end::<F>(flow, cx.now, reason::REOPENED);
+        end::<F>(flow, reason::REOPENED);
         return Verdict::GO_ON;
     }
     let Some(server) = select::entry(id) else { return Verdict::GO_ON };
@@ -143,7 +143,7 @@ fn is_alive<F: Family, P: Packet>(
     flow: *mut FlowEntry<F::Address>,
 ) -> bool {
     if is_over::<F>(flow, cx.now) {
-        end::<F>(flow, cx.now, reason::IDLE);
+        end::<F>(flow, reason::IDLE);
         return false;
     }
     if is_translated(cx.forwarding) {
@@ -194,14 +194,14 @@ fn given_up<F: Family>(cx: &mut Context<F::Address>, flow: *mut FlowEntry<F::Add
     let id = unsafe { (*flow).server };
     let Some(server) = select::entry(id) else { return Verdict::CARRY };
     if cx.key.protocol == TCP && server.on_down == OnDown::Reset as u8 && cx.part == part::WHOLE {
-        end::<F>(flow, cx.now, reason::DOWN);
+        end::<F>(flow, reason::DOWN);
         cx.answer = Outcome::ResetSent as u32;
         return Verdict::ANSWER;
     }
     if cx.key.protocol == TCP && cx.flags & (tcp::SYN | tcp::ACK) != tcp::SYN {
         return Verdict::CARRY;
     }
-    end::<F>(flow, cx.now, reason::DOWN);
+    end::<F>(flow, reason::DOWN);
     Verdict::GO_ON
 }
 
@@ -279,7 +279,7 @@ pub(crate) fn set_limit<F: Family>(flow: *mut FlowEntry<F::Address>, state: Stat
 /// Of several that try at once, one does it, and nobody can open the tuple anew before that is
 /// done: so nothing here meets a flow's successor.
 #[inline(never)]
-pub(crate) fn end<F: Family>(flow: *mut FlowEntry<F::Address>, now: u64, reason: u32) -> u32 {
+pub(crate) fn end<F: Family>(flow: *mut FlowEntry<F::Address>, reason: u32) -> u32 {
     // SAFETY: as in `find`.
     let before =
         unsafe { atomic::fetch_or(&raw mut (*flow).state, State::ENDED | State::RELEASED) };
@@ -292,7 +292,7 @@ pub(crate) fn end<F: Family>(flow: *mut FlowEntry<F::Address>, now: u64, reason:
     if before & State::RELEASED == 0 {
         select::release_slot(server);
     }
-    event::ended::<F>(flow, before, now, reason);
+    event::ended::<F>(flow, before, reason);
     let _ = F::replies().remove(reply);
     let _ = F::flows().remove(key);
     select::forget_entry(server);

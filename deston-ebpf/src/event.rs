@@ -1,9 +1,9 @@
-//! Telling the process what happened: flows that ended, packets that are traced. A full ring buffer
-//! loses the event and changes nothing else.
+//! Telling what happened: the process of flows that ended, `deston trace` of packets. A full ring
+//! buffer loses the event and changes nothing else.
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use deston_common::conntrack::State;
-use deston_common::event::{Ended, TraceFilter, Traced, kind, reason};
+use deston_common::event::{BUDGET_MAX, Ended, TraceFilter, Traced, kind, lost, reason};
 use deston_common::flow::{FlowEntry, FlowKey};
 use deston_common::globals;
 use deston_common::net::{Address, Ipv6Be};
@@ -16,11 +16,13 @@ use crate::{atomic, conntrack, globals as settings, maps};
 
 /// Tells of a promoted flow that is being ended; `state` is what it was before.
 #[inline(always)]
-pub(crate) fn ended<F: Family>(flow: *mut FlowEntry<F::Address>, state: u64, now: u64, why: u32) {
+pub(crate) fn ended<F: Family>(flow: *mut FlowEntry<F::Address>, state: u64, why: u32) {
     if !settings::has(globals::flags::FLOW_LOG) {
         return;
     }
-    let Some(mut event) = maps::EVENTS.reserve_untyped::<Ended>(0) else { return };
+    let Some(mut event) = maps::EVENTS.reserve_untyped::<Ended>(0) else {
+        return lost(lost::EVENTS);
+    };
     let place: *mut Ended = event.as_mut_ptr();
     let why = match why {
         reason::IDLE if state & State::RESET != 0 => reason::RESET,
@@ -36,7 +38,7 @@ pub(crate) fn ended<F: Family>(flow: *mut FlowEntry<F::Address>, state: u64, now
         widen(&raw mut (*place).flow, &(*flow).key);
         widen(&raw mut (*place).reply, &reply);
         (*place).opened_ns = (*flow).opened_ns;
-        (*place).ended_ns = now;
+        (*place).last_seen_ns = (*flow).last_seen_ns;
         (*place).forward_bytes = (*flow).bytes;
         (*place).reply_bytes = 0;
         (*place).listener = (*flow).listener;
@@ -44,6 +46,9 @@ pub(crate) fn ended<F: Family>(flow: *mut FlowEntry<F::Address>, state: u64, now
         (*place).pad = 0;
         if let Some(entry) = conntrack::promoted_reply::<F>(&reply) {
             (*place).reply_bytes = (*entry).bytes;
+            if (*entry).last_seen_ns > (*flow).last_seen_ns {
+                (*place).last_seen_ns = (*entry).last_seen_ns;
+            }
         }
     }
     event.submit(0);
@@ -56,10 +61,18 @@ pub(crate) fn traced<F: Family, P: Packet>(
     cx: &mut Context<F::Address>,
     outcome: u32,
 ) -> u32 {
+    let sent = outcome == Outcome::Forwarded as u32
+        || outcome == Outcome::Replied as u32
+        || outcome == Outcome::ErrorForwarded as u32
+        || outcome == Outcome::ErrorReplied as u32;
     let Some(filter) = maps::TRACE.get_ptr_mut(0) else { return 0 };
     // SAFETY: points into a live map value; the process writes it whole.
-    let chosen = unsafe { chooses(&*filter, cx) };
+    let chosen = unsafe { chooses(&*filter, &cx.key) || sent && chooses(&*filter, &cx.to) };
     if !chosen {
+        return 0;
+    }
+    // SAFETY: as above.
+    if is_spent(unsafe { core::ptr::read_volatile(&raw const (*filter).budget) }) {
         return 0;
     }
     // SAFETY: as above.
@@ -68,16 +81,16 @@ pub(crate) fn traced<F: Family, P: Packet>(
     if sample > 1 && unsafe { bpf_get_prandom_u32() }.checked_rem(sample) != Some(0) {
         return 0;
     }
-    // SAFETY: as above.
-    let left = unsafe { core::ptr::read_volatile(&raw const (*filter).budget) };
-    if left == 0 {
+    // SAFETY: as above. Processors that meet at the last place take more than there are: the budget
+    // is below zero then, and spent.
+    if is_spent(unsafe { atomic::fetch_sub(&raw mut (*filter).budget, 1) }) {
         return 0;
     }
-    // SAFETY: as above. Two processors may both take the last place, which does no harm.
-    unsafe { atomic::fetch_sub(&raw mut (*filter).budget, 1) };
-    let Some(mut event) = maps::EVENTS.reserve_untyped::<Traced>(0) else { return 0 };
+    let Some(mut event) = maps::TRACES.reserve_untyped::<Traced>(0) else {
+        lost(lost::TRACES);
+        return 0;
+    };
     let place: *mut Traced = event.as_mut_ptr();
-    let sent = outcome == Outcome::Forwarded as u32 || outcome == Outcome::Replied as u32;
     // SAFETY: `place` is ours until it is submitted, and is written whole.
     unsafe {
         (*place).kind = kind::TRACED;
@@ -100,6 +113,20 @@ pub(crate) fn traced<F: Family, P: Packet>(
     0
 }
 
+#[inline(always)]
+fn is_spent(budget: u64) -> bool {
+    budget.wrapping_sub(1) >= BUDGET_MAX
+}
+
+/// Counts an event that found no room.
+#[inline(always)]
+fn lost(ring: u32) {
+    if let Some(count) = maps::LOST.get_ptr_mut(ring) {
+        // SAFETY: this processor's own value.
+        unsafe { *count += 1 };
+    }
+}
+
 /// Writes a tuple field by field: a whole one would be built on the stack first.
 #[inline(always)]
 unsafe fn widen<A: Address>(place: *mut FlowKey<Ipv6Be>, key: &FlowKey<A>) {
@@ -116,8 +143,7 @@ unsafe fn widen<A: Address>(place: *mut FlowKey<Ipv6Be>, key: &FlowKey<A>) {
 }
 
 #[inline(always)]
-fn chooses<A: Address>(filter: &TraceFilter, cx: &Context<A>) -> bool {
-    let key = &cx.key;
+fn chooses<A: Address>(filter: &TraceFilter, key: &FlowKey<A>) -> bool {
     if filter.protocol != 0 && filter.protocol != key.protocol {
         return false;
     }

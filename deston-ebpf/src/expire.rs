@@ -7,28 +7,23 @@ use deston_common::event::reason;
 use deston_common::flow::ExpireRequest;
 use deston_common::limits::EXPIRE_BATCH;
 
+use crate::conntrack;
 use crate::family::Family;
 use crate::packet::{Packet, Xdp};
 use crate::repeat::{ONWARD, STOP, repeat};
-use crate::{conntrack, globals};
 
 /// Ends each flow of the request that has stood still since the process looked at it.
 #[inline(always)]
 pub(crate) fn run<F: Family>(packet: Xdp) {
-    let mut batch = Batch { packet, now: globals::now() };
-    repeat(EXPIRE_BATCH as u32, one::<F>, &mut batch);
+    let mut packet = packet;
+    repeat(EXPIRE_BATCH as u32, one::<F>, &mut packet);
 }
 
-struct Batch {
-    packet: Xdp,
-    now: u64,
-}
-
-extern "C" fn one<F: Family>(place: u32, batch: *mut Batch) -> i64 {
+extern "C" fn one<F: Family>(place: u32, packet: *mut Xdp) -> i64 {
     // SAFETY: `repeat` hands on what `run` gave it.
-    let batch = unsafe { &*batch };
+    let packet = unsafe { *packet };
     let size = size_of::<ExpireRequest<F::Address>>();
-    let (start, end) = batch.packet.bounds();
+    let (start, end) = packet.bounds();
     let start = start + (place as usize & (EXPIRE_BATCH - 1)) * size;
     if start + size > end {
         return STOP;
@@ -39,7 +34,7 @@ extern "C" fn one<F: Family>(place: u32, batch: *mut Batch) -> i64 {
     // SAFETY: points into a live map value.
     let (seen, reply) = unsafe { ((*flow).last_seen_ns, (*flow).reply) };
     if seen == request.flow_seen_ns && conntrack::reply_seen::<F>(&reply) == request.reply_seen_ns {
-        conntrack::end::<F>(flow, batch.now, reason::IDLE);
+        conntrack::end::<F>(flow, reason::IDLE);
     }
     ONWARD
 }

@@ -48,7 +48,7 @@ fn echo<F: quote::Quoted, P: Packet>(packet: P, cx: &mut Context<F::Address>) ->
     if cx.role & address::flags::ECHO == 0 {
         return Verdict::of(Outcome::IcmpUnrelated);
     }
-    if !maps::table(cx.echo_pool).is_some_and(|table| table.len > 0) {
+    if maps::table(cx.echo_pool).is_none_or(|table| table.len == 0) {
         return Verdict::of(Outcome::EchoUnhealthy);
     }
     cx.to = cx.key.reversed();

@@ -12,7 +12,7 @@ use deston_common::guard::{Bucket, BucketKey, Flood, SourceKey};
 use deston_common::limits::{
     DEFAULT_FLOWS, DEFAULT_HALF_OPEN, EVENTS_BYTES, MAX_ADDRESSES, MAX_BUCKETS, MAX_FRAGMENTS,
     MAX_INTERFACES, MAX_LISTENERS, MAX_POOLS, MAX_SERVERS, MAX_SOURCES, MAX_STATIC_REPLIES,
-    MAX_STICKY,
+    MAX_STICKY, TRACES_BYTES,
 };
 use deston_common::listener::{ListenerEntry, ListenerKey, SnatAddresses, StaticReply};
 use deston_common::net::{Ipv4Be, Ipv6Be};
@@ -147,9 +147,18 @@ pub(crate) static GLOBALS: Array<Globals, 1> = Array::new();
 #[btf_map]
 pub(crate) static TRACE: Array<TraceFilter, 1> = Array::new();
 
-/// Traced packets and ended flows, read by the process and by `deston trace`.
+/// Ended flows, read by the process. A ring has one place up to which it is read, so it has one reader.
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<u8, { EVENTS_BYTES as usize }> = RingBuf::new();
+
+/// Traced packets, read by `deston trace`.
+#[btf_map]
+pub(crate) static TRACES: RingBuf<u8, { TRACES_BYTES as usize }> = RingBuf::new();
+
+/// Events that found no room, for each processor: at 0 of EVENTS, at 1 of TRACES. Written by the
+/// kernel.
+#[btf_map]
+pub(crate) static LOST: PerCpuArray<u64, 2> = PerCpuArray::new();
 
 /// The table of a pool.
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use deston_common::address;
 use deston_common::conntrack::{State, tcp};
-use deston_common::flow::{FlowEntry, FlowKey, ReplyEntry, flags};
+use deston_common::flow::{FlowEntry, ReplyEntry, flags};
 use deston_common::hop::Hop;
 use deston_common::listener::flags::OPEN;
 use deston_common::net::{Address, TCP, UDP};
@@ -104,13 +104,13 @@ const REST_NS: u64 = 1_000_000_000;
 #[inline(never)]
 fn note<F: Family>(cx: &mut Context<F::Address>, reply: *mut ReplyEntry<F::Address>) -> u32 {
     // SAFETY: as in `run`.
-    let key = unsafe { (*reply).flow };
-    if conntrack::promoted::<F>(&key).is_none() {
+    let key = unsafe { &(*reply).flow };
+    if conntrack::promoted::<F>(key).is_none() {
         flow_anew::<F>(cx, reply, State::REPLIED | State::ESTABLISHED);
-        let _ = F::flows().insert(&key, &cx.flow, u64::from(BPF_NOEXIST));
+        let _ = F::flows().insert(key, &cx.flow, u64::from(BPF_NOEXIST));
     }
     if cx.key.protocol == TCP
-        && let Some(flow) = conntrack::promoted::<F>(&key)
+        && let Some(flow) = conntrack::promoted::<F>(key)
     {
         conntrack::note_reply::<F>(flow, cx.flags.into());
     }
@@ -156,13 +156,15 @@ fn unpromoted<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> 
         let said = static_reply::run::<F, P>(packet, cx);
         // A server may be a client too.
         let may_be_a_clients = cx.role & (address::flags::LISTENER | address::flags::SNAT) != 0;
-        if said == Verdict::of(Outcome::Unrelated) && may_be_a_clients {
+        let is_none =
+            said == Verdict::of(Outcome::Unrelated) || said == Verdict::of(Outcome::Fragment);
+        if is_none && may_be_a_clients {
             return Verdict::GO_ON;
         }
         return said;
     };
     // SAFETY: as in `run`.
-    let (key, its, id) = unsafe { ((*reply).flow, (*reply).flags, (*reply).server) };
+    let (its, id) = unsafe { ((*reply).flags, (*reply).server) };
     if (its & flags::TC != 0) != P::TC {
         return Verdict::of(Outcome::OtherHook);
     }
@@ -171,14 +173,16 @@ fn unpromoted<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> 
     if let Some(said) = transmit::too_old::<F>(cx) {
         return said;
     }
-    let said = first_words::<F>(cx, reply, &key, its);
+    let said = first_words::<F>(cx, reply, its);
     if said != Verdict::CARRY {
         return said;
     }
-    cx.to = key.reversed();
     // The copy: the element may have moved to another map meanwhile.
-    let hop = cx.reply.hop;
-    transmit::to_client::<F, P>(packet, cx, &hop)
+    cx.to = cx.reply.flow.reversed();
+    let hop = &raw const cx.reply.hop;
+    // SAFETY: in the context, which stays, and where nothing writes the copy from here on; on the
+    // stack there would be too little room.
+    transmit::to_client::<F, P>(packet, cx, unsafe { &*hop })
 }
 
 /// What a server says on a half-open flow.
@@ -186,12 +190,12 @@ fn unpromoted<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> 
 fn first_words<F: Family>(
     cx: &mut Context<F::Address>,
     reply: *mut ReplyEntry<F::Address>,
-    key: &FlowKey<F::Address>,
     its: u16,
 ) -> Verdict {
     let is_rst = cx.flags & tcp::RST != 0;
     let accepts = cx.flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN | tcp::ACK;
-    let known = half::flow::<F>(key);
+    // SAFETY: as in `run`.
+    let known = half::flow::<F>(unsafe { &(*reply).flow });
     if let Some(flow) = known
         && is_rst
         // SAFETY: as in `run`.
@@ -239,7 +243,7 @@ fn first_words<F: Family>(
 #[inline(always)]
 pub(crate) fn refused<F: Family>(flow: *mut FlowEntry<F::Address>) -> bool {
     // SAFETY: as in `run`.
-    let (state, id, key) = unsafe { ((*flow).state, (*flow).server, (*flow).key) };
+    let (state, id, key) = unsafe { ((*flow).state, (*flow).server, &(*flow).key) };
     select::note_refused(id);
     if state & State::RETRIED != 0 {
         return false;

@@ -19,7 +19,7 @@ use crate::verdict::Verdict;
 pub(crate) const TTL: u8 = 64;
 
 /// Sends a reset to where the packet came from.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn answer<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
     if cx.flags & tcp::RST != 0 || turn_round::<F, P>(packet, cx).is_none() {
         return Verdict::of(Outcome::ResetSent);

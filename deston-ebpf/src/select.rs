@@ -56,7 +56,7 @@ fn found(said: u32) -> Result<ServerId, Outcome> {
 #[inline(never)]
 fn from_table<F: Family>(cx: &Context<F::Address>, listener: &ListenerEntry, but: ServerId) -> u32 {
     let Some(table) = maps::table(listener.pool) else { return NONE };
-    let Some(start) = enter(table, listener.pool, cx) else { return NONE };
+    let Some(start) = enter(table, listener.pool, cx, but) else { return NONE };
     choose(table, start, u32::from(but.0))
 }
 
@@ -138,15 +138,16 @@ fn eligible(id: u32) -> u32 {
     if in_use >= u64::from(server.max_connections) { FULL } else { TAKEN }
 }
 
-/// Where a new flow enters the table; the cursor moves on.
+/// Where a new flow enters the table; the cursor moves on, but not for a flow that only leaves a
+/// server: its turn has been counted.
 #[inline(always)]
-fn enter<A: Address>(table: &Table, pool: u32, cx: &Context<A>) -> Option<u64> {
+fn enter<A: Address>(table: &Table, pool: u32, cx: &Context<A>, but: ServerId) -> Option<u64> {
     let key = &cx.key;
     let index = table.index;
     if index == Index::Cursor as u32 {
         let cursor = maps::CURSORS.get_ptr_mut(pool)?;
         // SAFETY: points into a live map value.
-        return Some(unsafe { atomic::fetch_add(cursor, 1) });
+        return Some(unsafe { atomic::fetch_add(cursor, u64::from(but.0 == 0)) });
     }
     Some(if index == Index::Client as u32 {
         key.source.hash(table.seed)

@@ -46,11 +46,16 @@ pub(crate) fn first<F: Network, P: Packet>(packet: P, link: &Link) -> Verdict {
     if let Err(outcome) = F::network(packet, link, cx) {
         return Verdict::of(outcome);
     }
-    if let Err(outcome) = role::of::<F>(cx) {
-        return finish::<F, P>(packet, cx, Verdict::of(outcome));
+    let foreign = role::of::<F>(cx).err();
+    if let Some(outcome) = foreign
+        && !is_traced()
+    {
+        return Verdict::of(outcome);
     }
     cx.now = globals::now();
-    if let Err(outcome) = parse::transport::<F, P>(packet, cx) {
+    let unread = parse::transport::<F, P>(packet, cx).err();
+    // A foreign packet is read so far for those who ask what became of it.
+    if let Some(outcome) = foreign.or(unread) {
         return finish::<F, P>(packet, cx, Verdict::of(outcome));
     }
     if cx.key.protocol == F::ICMP {
@@ -175,10 +180,15 @@ fn finish<F: Family, P: Packet>(
     if verdict == Verdict::ANSWER {
         packet.go_on(if F::V6 { ANSWER6 } else { ANSWER4 });
     }
-    if globals::has(deston_common::globals::flags::TRACE) {
+    if is_traced() {
         event::traced::<F, P>(packet, cx, verdict.0 & 0xff);
     }
     verdict
+}
+
+#[inline(always)]
+fn is_traced() -> bool {
+    globals::has(deston_common::globals::flags::TRACE)
 }
 
 /// Counts the packet and says what XDP does.

@@ -2,7 +2,7 @@
 //! table of what the kernel then does.
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT};
-use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT};
+use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use deston_common::outcome::Outcome;
 
 /// An outcome and how the packet left, or that there is none yet.
@@ -66,7 +66,8 @@ impl Verdict {
         if self.0 & SENT != 0 {
             TC_ACT_REDIRECT
         } else if self.0 & LOCAL != 0 || is_passed(outcome) {
-            TC_ACT_OK
+            // The next program at the hook, and then the stack.
+            TC_ACT_UNSPEC
         } else {
             TC_ACT_SHOT
         }

@@ -3,11 +3,14 @@
 //! Data flows one way: [`config`] (what the user wrote) becomes a [`model`] (what is valid);
 //! [`control`] compares models and applies the changes to [`live`] state, to the userspace
 //! [`proxy`] and to the kernel [`datapath`]. Health and counters flow back to `control` alone.
-//! `proxy` and `datapath` never see `config`, nor each other.
+//! `proxy` and `datapath` never see `config`, nor each other. [`explain`] reads what the kernel
+//! datapath of any instance has pinned, and tells it.
 
 pub mod config;
 pub mod control;
 pub mod datapath;
+pub mod doctor;
+pub mod explain;
 pub mod live;
 pub mod model;
 pub mod proxy;

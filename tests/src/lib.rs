@@ -7,6 +7,7 @@ pub mod instance;
 pub mod kernel;
 pub mod lab;
 pub mod live;
+pub mod model;
 pub mod packet;
 pub mod proxied;
 pub mod server;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use deston::datapath::Event;
-use deston_common::event::{Ended, TraceFilter, Traced, kind, reason};
+use deston_common::event::{BUDGET_MAX, Ended, TraceFilter, Traced, kind, reason};
 use deston_common::flow::FlowKey;
 use deston_common::globals::flags;
 use deston_common::net::{Be16, Ipv6Be};
@@ -198,9 +198,51 @@ fn a_filter_with_a_mask_chooses_a_network() {
             IpAddr::V4(_) => [198, 18, 0, 1].into(),
             IpAddr::V6(v6) => (u128::from(v6) ^ (1 << 80)).to_be_bytes().into(),
         };
-        let syn = Packet::tcp((away, 40_000), lab.listener_address(), SYN);
-        lab.step(&syn, Outcome::Forwarded);
+        // Not sent on: to a server, it would leave with an address of the network.
+        let stray = Packet::tcp((away, 40_000), lab.listener_address(), ACK);
+        lab.step(&stray, Outcome::NoFlow);
         assert_eq!(traced(&mut lab), []);
+    });
+}
+
+#[test]
+fn a_filter_of_the_client_chooses_both_directions() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = Lab::new(setting);
+        let client = lab.client(1);
+        trace(
+            &mut lab,
+            TraceFilter {
+                address: client.ip().into(),
+                mask: Ipv6Be::from_words([u32::MAX; 4]),
+                port: Be16::from_host(80),
+                ..EVERYTHING
+            },
+        );
+        // A reply names the client only once it is translated.
+        lab.establish(1);
+        let outcomes: Vec<u32> = traced(&mut lab).iter().map(|told| told.outcome).collect();
+        assert_eq!(
+            outcomes,
+            [Outcome::Forwarded, Outcome::Replied, Outcome::Forwarded].map(|it| it as u32)
+        );
+        lab.establish(2);
+        assert_eq!(traced(&mut lab), []);
+    });
+}
+
+#[test]
+fn a_foreign_packet_is_told_of_with_its_ports_and_time() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = Lab::new(setting);
+        trace(&mut lab, TraceFilter { port: Be16::from_host(81), ..EVERYTHING });
+        let packet = Packet::tcp(lab.client(1), (setting.family.stranger(), 81), SYN);
+        lab.step(&packet, Outcome::Unrelated);
+        let told = traced(&mut lab);
+        assert_eq!(told.len(), 1);
+        assert_eq!((told[0].key.destination_port.to_host(), told[0].at_ns), (81, lab.now()));
     });
 }
 
@@ -273,6 +315,7 @@ fn an_ended_flow_tells_who_when_how_much_and_why() {
         lab.forwards(&connection, &request);
         lab.replies(&connection, &response);
         let (flow, reply) = (lab.flow(&connection).unwrap(), lab.reply(&connection).unwrap());
+        let last_seen_ns = lab.now();
         lab.wait(TIMEOUTS.tcp_established_ns + 1);
         sweep(&lab);
         let bytes = |packets: &[&Packet]| {
@@ -288,7 +331,7 @@ fn an_ended_flow_tells_who_when_how_much_and_why() {
             flow: connection.key(),
             reply: connection.reply_key(),
             opened_ns,
-            ended_ns: lab.now(),
+            last_seen_ns,
             forward_bytes: flow.bytes,
             reply_bytes: reply.bytes,
             listener: TCP_LISTENER,
@@ -393,7 +436,7 @@ fn a_full_ring_loses_events_and_no_packets() {
     require_kernel!();
     each(Setting::XDP, |setting| {
         let mut lab = Lab::new(setting);
-        trace(&mut lab, TraceFilter { budget: u64::MAX, ..EVERYTHING });
+        trace(&mut lab, TraceFilter { budget: BUDGET_MAX, ..EVERYTHING });
         let connection = lab.establish(1);
         let data = connection.from_client(ACK).payload(b"data");
         for _ in 0..12_000 {

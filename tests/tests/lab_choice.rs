@@ -39,14 +39,14 @@ fn auto_takes_userspace_for_servers_on_loopback_and_says_why() {
 }
 
 #[test]
-fn auto_takes_userspace_on_veth_and_says_why() {
+fn auto_takes_tc_on_veth_and_says_why() {
     require_lab!();
     let lab = Lab::new(1);
     let server = TcpServer::start(&lab.servers[0], 1, 0);
     let config = config("", "", &[(server.address(), "")]).replace("\"xdp\"", "\"auto\"");
     let mut deston = Deston::start(&lab.balancer, &config);
-    let line = deston.wait_for_log("datapath");
-    assert!(line.contains("userspace") && line.contains("veth"), "{line}");
+    let line = deston.wait_for_log("datapath chosen");
+    assert!(line.contains("datapath=\"tc\"") && line.contains("is a veth"), "{line}");
     deston.wait_for_log("ready");
     assert_eq!(lab.client.within(|| visit(listener(PORT)).unwrap()), 1);
 }
@@ -118,14 +118,32 @@ fn an_interface_with_another_xdp_program_is_refused_clearly() {
     require_lab!();
     let lab = Lab::new(1);
     let server = TcpServer::start(&lab.servers[0], 1, 0);
-    let config = config("", "", &[(server.address(), "")]);
-    let _first = Deston::serving(&lab.balancer, &config);
-    let mut second = Deston::start(&lab.balancer, &config);
+    let unpinned = config("", "[kernel]\npin = false\n", &[(server.address(), "")]);
+    let _first = Deston::serving(&lab.balancer, &unpinned);
+    let mut second = Deston::start(&lab.balancer, &unpinned);
     let status = second.wait();
     let log = second.rest_of_log();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("has another XDP program"), "{log}");
     assert_eq!(lab.client.within(|| visit(listener(PORT)).unwrap()), 1);
+}
+
+#[test]
+fn auto_takes_tc_where_another_xdp_program_is_and_says_so() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let generic = "[kernel]\npin = false\nxdp_mode = \"generic\"\n";
+    let xdp = config("", generic, &[(server.address(), "")]);
+    let _first = Deston::serving(&lab.balancer, &xdp);
+    let auto = xdp.replace("\"xdp\"", "\"auto\"").replace("port = 8000", "port = 8001");
+    let mut second = Deston::start(&lab.balancer, &auto);
+    let line = second.wait_for_log("datapath chosen");
+    assert!(line.contains("datapath=\"tc\"") && line.contains("has another XDP program"), "{line}");
+    second.wait_for_log("ready");
+    let ports = [PORT, PORT + 1];
+    let answers = lab.client.within(move || ports.map(|port| visit(listener(port)).unwrap()));
+    assert_eq!(answers, [1, 1]);
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn what_the_next_process_does_not_need_is_detached() {
     assert_eq!(lab.pins("links").len(), 2);
     kernel.take_over().unwrap();
     assert_eq!(lab.pins("links").len(), 1);
-    assert_eq!(lab.programs(Hook::Xdp), []);
+    assert!(lab.programs(Hook::Xdp).is_empty());
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn programs_of_another_layout_work_until_the_new_maps_are_filled() {
     assert_eq!(lab.pins("links").len(), 2);
 
     let (_kernel, ()) = lab.within(kernel, |kernel| kernel.detach(tc).unwrap());
-    assert_eq!(lab.programs(Hook::Tc), []);
+    assert!(lab.programs(Hook::Tc).is_empty());
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_filter_at_tc_stays_and_is_replaced_as_a_link_is() {
     let (kernel, ()) = lab.within(kernel, |kernel| kernel.take_over().unwrap());
     assert_eq!(lab.filters(), after);
     let (kernel, ()) = lab.within(kernel, |kernel| kernel.detach(attached).unwrap());
-    assert_eq!(lab.filters(), []);
+    assert!(lab.filters().is_empty());
 
     // Without pins it is taken away with what attached it, or is there for the next one.
     let (kernel, attached) = attach(kernel);
@@ -266,7 +266,7 @@ fn a_filter_at_tc_stays_and_is_replaced_as_a_link_is() {
     let name = lab.instance.name().to_owned();
     let removed = lab.near.within(move || remove_instance(&name, false)).unwrap().unwrap();
     assert_eq!(removed.links, [format!("clsact of {DEVICE}")]);
-    assert_eq!(lab.filters(), []);
+    assert!(lab.filters().is_empty());
     let unpinned = model::Kernel { pin: false, ..lab.instance.settings() };
     let (kernel, attached) = attach(Kernel::start(&unpinned).unwrap());
     let [_, own] = own_programs(&kernel);
@@ -276,7 +276,7 @@ fn a_filter_at_tc_stays_and_is_replaced_as_a_link_is() {
     let [_, own] = own_programs(&kernel);
     assert_eq!(lab.filters(), own);
     lab.near.within(move || drop(attached));
-    assert_eq!(lab.filters(), []);
+    assert!(lab.filters().is_empty());
 }
 
 #[test]
@@ -330,8 +330,8 @@ fn stopping_takes_everything_away_or_leaves_everything() {
     let (kernel, tc) = lab.attached(kernel, Hook::Tc);
     lab.near.within(move || kernel.stop(vec![xdp, tc], OnStop::Detach)).unwrap();
     assert_eq!(lab.pins("maps"), Vec::<String>::new());
-    assert_eq!(lab.programs(Hook::Xdp), []);
-    assert_eq!(lab.programs(Hook::Tc), []);
+    assert!(lab.programs(Hook::Xdp).is_empty());
+    assert!(lab.programs(Hook::Tc).is_empty());
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn an_instance_is_removed_without_its_process_and_by_force_with_it() {
 
     let (kernel, _xdp) = lab.attached(lab.start(), Hook::Xdp);
     assert!(remove_instance(lab.instance.name(), true).unwrap().is_some());
-    assert_eq!(lab.programs(Hook::Xdp), []);
+    assert!(lab.programs(Hook::Xdp).is_empty());
     drop(kernel);
 }
 
@@ -363,7 +363,7 @@ fn a_start_without_pins_takes_away_those_of_its_instance() {
     assert!(lab.pins("maps").is_empty());
     assert_eq!(lab.programs(Hook::Xdp).len(), 1);
     drop(attached);
-    assert_eq!(lab.programs(Hook::Xdp), []);
+    assert!(lab.programs(Hook::Xdp).is_empty());
 }
 
 #[test]

@@ -3,10 +3,16 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use deston_tests::lab::visit::{NO_HEALTH, PORT, briefly, config, counted, greeted, visit};
-use deston_tests::lab::{Deston, Lab, TcpServer, UdpServer, listener, wait_until};
+use deston_tests::kernel::Setting;
+use deston_tests::lab::visit::{
+    NO_HEALTH, PORT, briefly, config, config_for, counted, greeted, visit,
+};
+use deston_tests::lab::{
+    Deston, Echoes, Lab, TcpServer, UdpServer, Visits, listener, listener_of, server_of, wait_until,
+};
 use deston_tests::require_lab;
 use nix::sys::signal::Signal;
+use tokio::time::Instant;
 
 #[test]
 fn a_dead_server_gets_no_connection_and_comes_back() {
@@ -31,6 +37,76 @@ fn a_dead_server_gets_no_connection_and_comes_back() {
     let _first = TcpServer::start(&lab.servers[0], 1, port);
     deston.wait_for_log("server is up");
     assert_eq!(visits(&lab).iter().filter(|n| **n == 1).count(), 5);
+}
+
+/// How a server goes.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// Its process is killed: its host ends its connections and refuses new ones.
+    Process,
+    /// Its host is gone: nobody answers.
+    Host,
+}
+
+/// Connections that stay; a third of them is with each server.
+const ECHOES: usize = 60;
+
+/// One of three servers goes under load.
+fn a_server_goes(setting: Setting, end: End) {
+    let lab = Lab::new(3);
+    let mut servers: Vec<_> = (1..=3)
+        .map(|n| {
+            let address = (server_of(setting.family, n), 3_000).into();
+            TcpServer::start_at(lab.server(n), n, address)
+        })
+        .collect();
+    let addresses: Vec<_> = servers.iter().map(|server| (server.address(), "")).collect();
+    let health =
+        "[load_balancer.health]\ninterval = \"100ms\"\ntimeout = \"300ms\"\nrise = 1\nfall = 2";
+    let text = config_for(setting, "", health, &addresses);
+    let mut deston = Deston::serving(&lab.balancer, &text);
+    let to = listener_of(setting.family, PORT);
+    let echoes = Echoes::start(&lab.client, to, ECHOES, Duration::from_millis(20));
+    let visits = Visits::start(&lab.client, to, 2, Duration::from_millis(5));
+    assert_eq!([1, 2, 3].map(|n| echoes.at_server(n)), [ECHOES / 3; 3]);
+    visits.wait_for(30);
+
+    match end {
+        End::Process => servers.remove(0).stop(),
+        End::Host => lab.server(1).batch(&["link set eth0 down"]),
+    }
+    deston.wait_for_log("server is down");
+    let detected = Instant::now();
+    visits.wait_for(200);
+    echoes.wait_for_another_round_of(&[2, 3]);
+    let visits = visits.stop();
+    let later: Vec<_> = visits.iter().filter(|visit| visit.began > detected).collect();
+    assert!(later.len() >= 190, "{} connections after detection", later.len());
+    let wrong: Vec<_> = later.iter().filter(|v| !matches!(v.server, Some(2 | 3))).collect();
+    assert!(wrong.is_empty(), "{setting}, {end:?}: {wrong:?}");
+    // Before that some may have met the server while it went; afterwards nobody waits for it.
+    let slow = later.iter().filter(|visit| visit.took > Duration::from_millis(900)).count();
+    assert_eq!(slow, 0, "{setting}, {end:?}");
+    let lost = echoes.lost();
+    assert!(lost.keys().all(|(server, _)| *server == 1), "{setting}, {end:?}: {lost:?}");
+    if matches!(end, End::Process) {
+        // The control: whoever was connected to it noticed.
+        assert_eq!(lost.values().sum::<usize>(), ECHOES / 3);
+    }
+}
+
+#[test]
+fn a_server_that_is_killed_under_load_takes_only_its_own_connections_with_it() {
+    require_lab!();
+    a_server_goes(Setting::XDP4, End::Process);
+    a_server_goes(Setting::TC6, End::Process);
+}
+
+#[test]
+fn a_host_that_is_gone_under_load_takes_only_its_own_connections_with_it() {
+    require_lab!();
+    a_server_goes(Setting::XDP6, End::Host);
+    a_server_goes(Setting::TC4, End::Host);
 }
 
 #[test]

@@ -2,27 +2,16 @@
 
 use std::path::Path;
 
-use deston::config;
 use deston::datapath::{PinError, Removed, instances, remove_instance};
 
-use super::{FAILED, INVALID, OK, complain, complain_of, say};
-
-/// The instance of a configuration that names none.
-const DEFAULT: &str = "default";
+use super::instance::Instance;
+use super::{FAILED, OK, complain, say};
 
 /// Takes away all that is pinned for an instance, and says what that was.
-pub(crate) fn detach(config: &Path, instance: Option<String>, force: bool) -> u8 {
-    let name = match instance {
-        Some(name) => name,
-        None if !config.exists() => DEFAULT.to_owned(),
-        None => match config::load(config) {
-            Ok(model) => model.kernel.instance,
-            Err(report) => {
-                complain_of(&report);
-                complain("`--instance NAME` does without the file");
-                return INVALID;
-            }
-        },
+pub(crate) fn detach(config: &Path, instance: Instance, force: bool) -> u8 {
+    let name = match instance.name(config) {
+        Ok(name) => name,
+        Err(code) => return code,
     };
     match remove_instance(&name, force) {
         Ok(Some(removed)) => {

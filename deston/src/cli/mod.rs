@@ -1,15 +1,22 @@
 //! The command line: one file for each command.
 
 pub(crate) mod check;
+pub(crate) mod counters;
 pub(crate) mod detach;
+pub(crate) mod doctor;
+pub(crate) mod flows;
+mod instance;
 pub(crate) mod log;
 pub(crate) mod run;
+pub(crate) mod trace;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use deston::config::{Report, Style};
+
+use self::instance::Instance;
 
 /// All went as asked.
 pub(crate) const OK: u8 = 0;
@@ -59,13 +66,20 @@ pub(crate) enum Command {
     },
     /// Take everything of an instance out of the kernel: what is attached, and all flows
     Detach {
-        /// Which [default: that of the configuration file, or `default` if there is no file]
-        #[arg(long, value_name = "NAME")]
-        instance: Option<String>,
+        #[command(flatten)]
+        instance: Instance,
         /// Also while a process holds it
         #[arg(long)]
         force: bool,
     },
+    /// Find what on this host keeps the kernel datapath from working, each with what mends it
+    Doctor(doctor::Arguments),
+    /// List the flows that an instance has in the kernel, with or without its process
+    Flows(flows::Arguments),
+    /// Print what the kernel datapath of an instance has counted, with or without its process
+    Counters(counters::Arguments),
+    /// Follow packets through the kernel datapath of an instance, each with what became of it and why
+    Trace(trace::Arguments),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use super::value::{self, Fault, Names};
-use crate::model::{DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Protocol, XdpMode};
+use crate::model::{Access, DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Protocol, XdpMode};
 
 /// `layer`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,13 @@ pub(super) const HEALTH_KINDS: Names<HealthKind> = Names {
     known: &[("tcp", HealthKind::Tcp), ("http", HealthKind::Http), ("off", HealthKind::Off)],
     also: &[],
     later: &["grpc", "udp"],
+};
+
+pub(super) const ACCESS: Names<Access> = Names {
+    what: "form of the access log",
+    known: &[("json", Access::Json), ("off", Access::Off)],
+    also: &[],
+    later: &["combined"],
 };
 
 pub(super) const XDP_MODES: Names<XdpMode> = Names {

@@ -110,6 +110,15 @@ pub(super) fn flag(key: &str, value: &DeValue<'_>) -> Result<bool, Fault> {
 
 /// A share from 0 to 1, in percent.
 pub(super) fn share(key: &str, value: &DeValue<'_>) -> Result<u8, Fault> {
+    fraction(key, value).map(|share| (share * 100.0).round() as u8)
+}
+
+/// A share from 0 to 1, in millionths.
+pub(super) fn millionths(key: &str, value: &DeValue<'_>) -> Result<u32, Fault> {
+    fraction(key, value).map(|share| (share * 1e6).round() as u32)
+}
+
+fn fraction(key: &str, value: &DeValue<'_>) -> Result<f64, Fault> {
     let what = "a share from 0.0 to 1.0";
     let text = match (value.as_float(), value.as_integer()) {
         (Some(float), _) => float.as_str(),
@@ -119,7 +128,6 @@ pub(super) fn share(key: &str, value: &DeValue<'_>) -> Result<u8, Fault> {
     text.parse()
         .ok()
         .filter(|share| (0.0..=1.0).contains(share))
-        .map(|share: f64| (share * 100.0).round() as u8)
         .ok_or_else(|| Fault::new(format!("`{key}` must be {what}, not {text}")))
 }
 

@@ -5,6 +5,7 @@
 //! out. It carries no traffic and nothing on the path of a packet or request waits for it.
 
 mod carrier;
+mod flow_log;
 mod health;
 mod hold;
 mod kernel;
@@ -91,7 +92,7 @@ impl Control {
     /// Starts workers and listeners. `path` is what a reload will read.
     pub fn start(path: &Path, model: Model) -> Result<Self, StartError> {
         let proxy = Proxy::start(model.runtime.workers)?;
-        let (datapath, failing) = Datapath::new(model.kernel.clone());
+        let (datapath, failing) = Datapath::new(model.kernel.clone(), flow_log::writer(&model.log));
         let reconciler = Reconciler::start(model, proxy, datapath)?;
         let mut probes = Probes::new(NetworkProbe);
         probes.follow(reconciler.probed());

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc as requests};
 
 use super::balancer::{Balancer, Chosen, DatapathError, Report};
 use super::drain::Drain;
+use super::flow_log::OnEnded;
 use super::kernel;
 use super::plan::{Reason, Role};
 use super::suspects::Failing;
@@ -30,6 +31,8 @@ const QUEUE: usize = 1;
 pub struct Datapath {
     settings: model::Kernel,
     failing: requests::Sender<Failing>,
+    /// Until the thread starts.
+    on_ended: Option<OnEnded>,
     hurry: Arc<Notify>,
     running: Option<Running>,
 }
@@ -88,10 +91,14 @@ enum Answer {
 
 impl Datapath {
     /// A datapath that has touched nothing yet, and what tells of servers that fail their clients.
-    pub fn new(settings: model::Kernel) -> (Self, requests::Receiver<Failing>) {
+    /// It tells of ended flows, if that is asked for.
+    pub fn new(
+        settings: model::Kernel,
+        on_ended: Option<OnEnded>,
+    ) -> (Self, requests::Receiver<Failing>) {
         let (failing, heard) = requests::channel(MAX_SERVERS as usize);
         let hurry = Arc::new(Notify::new());
-        (Self { settings, failing, hurry, running: None }, heard)
+        (Self { settings, failing, on_ended, hurry, running: None }, heard)
     }
 
     /// Whether and where the kernel can carry a layer 4 listener. If so, the programs are loaded and
@@ -246,7 +253,8 @@ impl Datapath {
     fn begin(&mut self) -> Result<(), DatapathError> {
         if self.running.is_none() {
             let (settings, failing) = (self.settings.clone(), self.failing.clone());
-            self.running = Some(start(settings, failing, Arc::clone(&self.hurry))?);
+            self.running =
+                Some(start(settings, failing, self.on_ended.take(), Arc::clone(&self.hurry))?);
         }
         Ok(())
     }
@@ -276,6 +284,7 @@ impl Drop for Datapath {
 fn start(
     settings: model::Kernel,
     failing: requests::Sender<Failing>,
+    on_ended: Option<OnEnded>,
     hurry: Arc<Notify>,
 ) -> Result<Running, DatapathError> {
     let (requests, incoming) = requests::channel(QUEUE);
@@ -288,7 +297,7 @@ fn start(
         .name("deston-datapath".to_owned())
         .spawn(move || {
             runtime.block_on(async {
-                match Balancer::start(settings, failing) {
+                match Balancer::start(settings, failing, on_ended) {
                     Ok(balancer) => {
                         let _ = ready.send(Ok(()));
                         serve(balancer, incoming, &hurry).await;
@@ -363,7 +372,7 @@ async fn obey(balancer: &mut Balancer, command: Command) -> Result<Answer, Datap
         Command::OpenFlows(id) => return Ok(Answer::Flows(balancer.open_flows(id)?)),
         Command::PutTable(pool, table) => balancer.put_table(&pool, &table)?,
         Command::ForgetPool(pool) => balancer.forget_pool(&pool)?,
-        Command::Open(listener) => balancer.open(&listener)?,
+        Command::Open(listener) => balancer.open(&listener).await?,
         Command::Close(listener) => balancer.close(&listener)?,
         Command::Settle => balancer.settle()?,
         Command::Adopt => return balancer.adopted().map(Answer::Servers),

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use deston_common::server::ServerState;
 
-use super::balancer::{Balancer, DatapathError};
+use super::balancer::{Balancer, DatapathError, PATIENCE};
 use super::host::{Link, native_xdp};
 use super::kernel::Hook;
 use super::plan::{self, Wanted};
@@ -95,6 +95,7 @@ impl Balancer {
     /// it and is not needed is detached.
     pub(super) fn settle(&mut self) -> Result<(), DatapathError> {
         self.planned.clear();
+        self.patience = PATIENCE;
         self.refused.clear();
         self.detach_unneeded()
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use deston_common::server::ServerId;
 use nix::time::{ClockId, clock_gettime};
+use tokio::time::{Instant, timeout};
 
 use super::balancer::{Balancer, DatapathError};
 use super::host::Path;
@@ -49,9 +50,25 @@ impl Balancer {
                     return Ok(());
                 }
                 self.expire()?;
+                self.kernel()?.end_left_trace()?;
                 self.tell_refusals()
             }
         }
+    }
+
+    /// Waits a moment for the next hops of a pool's servers, so that the first clients of a listener
+    /// are not all given to those that happen to be known.
+    pub(super) async fn await_next_hops(&mut self, pool: &str) -> Result<(), DatapathError> {
+        while self.servers.values().any(|known| known.pool == pool && known.is_cold()) {
+            let begun = Instant::now();
+            let changed = timeout(self.patience, self.host.changed()).await;
+            self.patience = self.patience.saturating_sub(begun.elapsed());
+            self.refresh_paths().await?;
+            if changed.is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn tell_refusals(&mut self) -> Result<(), DatapathError> {

@@ -36,6 +36,8 @@ pub struct Model {
     pub runtime: Runtime,
     /// What all listeners in the kernel share.
     pub kernel: Kernel,
+    /// What is written of flows.
+    pub log: Log,
 }
 
 impl Model {
@@ -75,6 +77,24 @@ pub struct Kernel {
     pub half_open: u32,
     /// New flows per second and CPU above which they are shed; 0: never. Default 125,000.
     pub flood_gate: u32,
+}
+
+/// `[log]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How ended flows of listeners in the kernel are written. Default: not at all.
+    pub access: Access,
+    /// Share of them that are written, in millionths.
+    pub sample: u32,
+}
+
+/// How ended flows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// One JSON object on each line of the standard output.
+    Json,
+    /// Not at all.
+    Off,
 }
 
 /// What becomes of the kernel datapath when the process is told to stop.

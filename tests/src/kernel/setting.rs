@@ -49,6 +49,9 @@ impl fmt::Display for Setting {
 }
 
 impl Family {
+    /// Both families.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
     /// The other one.
     pub fn other(self) -> Self {
         match self {

@@ -1,12 +1,18 @@
 //! The `deston` program, run as a user runs it.
+//!
+//! Each has an instance of its own in the kernel, which goes with it, whatever became of the
+//! process.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use aya::maps::{Map, MapData, PerCpuArray};
+use deston::datapath::remove_instance;
+use deston_common::outcome::Outcome;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -18,29 +24,52 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A running `deston`, killed when dropped.
 pub struct Deston {
     child: Child,
-    config: PathBuf,
+    line: Line,
+    instance: String,
     log: Receiver<String>,
     seen: Vec<String>,
+}
+
+/// How it is started.
+#[derive(Clone)]
+struct Line {
+    /// Program and arguments up to the program under test.
+    before: Vec<String>,
+    config: PathBuf,
+}
+
+impl Line {
+    fn inside(namespace: &Namespace, before: &[&str]) -> Self {
+        let enter = ["nsenter".to_owned(), format!("--net={}", namespace.path())];
+        let before = enter.into_iter().chain(before.iter().map(|word| (*word).to_owned()));
+        let config = std::env::temp_dir().join(format!("{}.toml", namespace.name()));
+        Self { before: before.collect(), config }
+    }
+
+    fn command(&self, verb: &[&str]) -> Command {
+        let words: Vec<String> = self.before.iter().cloned().chain([binary()]).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(verb);
+        command
+    }
+
+    fn run(&self) -> Command {
+        let mut command = self.command(&["run", "--config"]);
+        command.arg(&self.config);
+        command
+    }
 }
 
 impl Deston {
     /// Starts `deston run` with `config` inside a namespace.
     pub fn start(namespace: &Namespace, config: &str) -> Self {
-        let path = config_path(namespace);
-        write(&path, config);
-        let mut command = namespace.command(&binary());
-        command.args(["run", "--config"]).arg(&path);
-        Self::spawn(command, path)
+        Self::with_line(Line::inside(namespace, &[]), namespace.name(), config)
     }
 
     /// Starts it without any privilege.
     pub fn start_as_nobody(namespace: &Namespace, config: &str) -> Self {
-        let path = config_path(namespace);
-        write(&path, config);
-        let mut command = namespace.command("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-        command.arg(binary()).args(["run", "--config"]).arg(&path);
-        Self::spawn(command, path)
+        let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        Self::with_line(Line::inside(namespace, &nobody), namespace.name(), config)
     }
 
     /// Starts `deston run` with `config` on this host, for loopback alone, and waits until it
@@ -48,35 +77,64 @@ impl Deston {
     pub fn local(config: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let unique = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path =
-            std::env::temp_dir().join(format!("deston-{}-local{unique}.toml", std::process::id()));
-        write(&path, config);
-        let mut command = Command::new(binary());
-        command.args(["run", "--config"]).arg(&path);
-        let mut deston = Self::spawn(command, path);
+        let name = format!("deston-{}-local{unique}", std::process::id());
+        let path = std::env::temp_dir().join(format!("{name}.toml"));
+        let mut deston = Self::with_line(Line { before: Vec::new(), config: path }, &name, config);
         let line = deston.wait_for_one_of(&["ready", " is in use by "]);
         line.contains("ready").then_some(deston)
     }
 
     /// Starts it and waits until it serves.
+    #[track_caller]
     pub fn serving(namespace: &Namespace, config: &str) -> Self {
         let mut deston = Self::start(namespace, config);
         deston.wait_for_log("ready");
         deston
     }
 
-    fn spawn(mut command: Command, config: PathBuf) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("deston starts");
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (lines, log) = channel();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                if lines.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        Self { child, config, log, seen: Vec::new() }
+    fn with_line(line: Line, instance: &str, config: &str) -> Self {
+        write(&line.config, &with_instance(config, instance));
+        let (child, log) = spawn(line.run());
+        Self { child, line, instance: instance.to_owned(), log, seen: Vec::new() }
+    }
+
+    /// Ends the process as `kill -9` does; what it has in the kernel stays.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.child.wait().expect("the process can be waited for");
+    }
+
+    /// Starts it once more, as it was started, and waits until it serves.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        (self.child, self.log) = spawn(self.line.run());
+        self.wait_for_log("ready");
+    }
+
+    /// Starts it again with another configuration, and waits until it serves.
+    #[track_caller]
+    pub fn start_again_with(&mut self, config: &str) {
+        write(&self.line.config, &with_instance(config, &self.instance));
+        self.start_again();
+    }
+
+    /// Another command of the program, in the same place, for the same instance where it takes one.
+    pub fn command(&self, verb: &[&str]) -> Output {
+        self.line.command(verb).output().expect("deston starts")
+    }
+
+    /// `deston detach` for its instance.
+    pub fn detach(&self) -> Output {
+        self.command(&["detach", "--instance", &self.instance])
+    }
+
+    /// Packets of an outcome that the kernel has counted.
+    pub fn counted(&self, outcome: Outcome) -> u64 {
+        let instance = PathBuf::from("/sys/fs/bpf/deston").join(&self.instance);
+        let home = std::fs::read_dir(instance).unwrap().next().expect("a layout").unwrap().path();
+        let map = MapData::from_pin(home.join("maps/OUTCOMES")).expect("the counters are pinned");
+        let outcomes: PerCpuArray<_, u64> = Map::PerCpuArray(map).try_into().unwrap();
+        outcomes.get(&(outcome as u32), 0).unwrap().iter().sum()
     }
 
     /// Waits for a log line that contains `text`, and returns it. Lines before it are consumed.
@@ -129,7 +187,7 @@ impl Deston {
 
     /// Replaces the configuration file and asks for a reload.
     pub fn reload(&self, config: &str) {
-        write(&self.config, config);
+        write(&self.line.config, &with_instance(config, &self.instance));
         self.signal(Signal::SIGHUP);
     }
 
@@ -157,7 +215,33 @@ impl Drop for Deston {
         // SIGKILL also ends a stopped process.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.config);
+        let _ = std::fs::remove_file(&self.line.config);
+        // None is left where it stopped as it was told.
+        let _ = remove_instance(&self.instance, true);
+    }
+}
+
+/// Starts a command, and reads what it logs.
+fn spawn(mut command: Command) -> (Child, Receiver<String>) {
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("deston starts");
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let (lines, log) = channel();
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            if lines.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    (child, log)
+}
+
+/// A configuration whose process has its own instance in the kernel.
+fn with_instance(config: &str, instance: &str) -> String {
+    let key = format!("[kernel]\ninstance = \"{instance}\"\n");
+    match config.split_once("[kernel]\n") {
+        Some((before, after)) => format!("{before}{key}{after}"),
+        None => format!("{config}\n{key}"),
     }
 }
 
@@ -169,8 +253,14 @@ pub fn pause(time: Duration) {
 
 /// Looks until `done`; panics when patience is over.
 #[track_caller]
-pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
+    wait_long_until(PATIENCE, what, done);
+}
+
+/// The same with another patience.
+#[track_caller]
+pub fn wait_long_until(patience: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !done() {
         assert!(Instant::now() < deadline, "gave up waiting: {what}");
         pause(Duration::from_millis(5));
@@ -187,10 +277,6 @@ fn binary() -> String {
         );
         built.to_owned()
     })
-}
-
-fn config_path(namespace: &Namespace) -> PathBuf {
-    std::env::temp_dir().join(format!("{}.toml", namespace.name()))
 }
 
 /// Writes beside and renames, so that nobody reads half a file.

@@ -1,19 +1,34 @@
-//! Servers that say who they are.
+//! A TCP server that says who it is.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use super::{Namespace, server_address};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
-/// A TCP server that greets each connection with its number as one byte and then echoes.
+use super::{Namespace, server_of};
+use crate::kernel::Family;
+
+/// A TCP server that greets each connection with its number as one byte and then echoes. One
+/// thread serves all connections.
 pub struct TcpServer {
     address: SocketAddr,
     counts: Arc<Counts>,
-    accepting: Option<JoinHandle<()>>,
-    namespace: String,
+    stage: watch::Sender<Stage>,
+    serving: Option<JoinHandle<()>>,
+}
+
+/// How far a server has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Listening,
+    /// It finishes what it has.
+    Closed,
+    Dead,
 }
 
 #[derive(Default)]
@@ -22,22 +37,27 @@ struct Counts {
     served: AtomicU64,
     open: AtomicU32,
     most_open: AtomicU32,
-    stop: AtomicBool,
 }
 
 impl TcpServer {
     /// Starts the `n`th server of a lab on `port` (0: any).
     pub fn start(host: &Namespace, n: u8, port: u16) -> Self {
-        let bound = host
-            .within(move || TcpListener::bind((server_address(n), port)))
-            .expect("the server's address is free");
-        let address = bound.local_addr().unwrap();
+        Self::start_at(host, n, (server_of(Family::V4, n), port).into())
+    }
+
+    /// Starts a server with a number at an address.
+    pub fn start_at(host: &Namespace, n: u8, address: SocketAddr) -> Self {
         let counts = Arc::new(Counts::default());
-        let accepting = {
-            let counts = Arc::clone(&counts);
-            std::thread::spawn(move || accept(&bound, n, &counts))
-        };
-        Self { address, counts, accepting: Some(accepting), namespace: host.name().to_owned() }
+        let (stage, stages) = watch::channel(Stage::Listening);
+        let (bound, is_bound) = std::sync::mpsc::channel();
+        let counted = Arc::clone(&counts);
+        let serving = host.spawn_async(move || async move {
+            let socket = TcpListener::bind(address).await.expect("the server's address is free");
+            bound.send(socket.local_addr().unwrap()).unwrap();
+            serve(socket, n, &counted, stages).await;
+        });
+        let address = is_bound.recv().expect("the server listens");
+        Self { address, counts, stage, serving: Some(serving) }
     }
 
     /// Where it listens.
@@ -60,104 +80,63 @@ impl TcpServer {
         self.counts.most_open.load(Ordering::SeqCst)
     }
 
-    /// Closes the listening socket.
-    pub fn stop(mut self) {
-        self.close();
+    /// Closes the listening socket; connections go on.
+    pub fn close(&self) {
+        self.stage.send_replace(Stage::Closed);
     }
 
-    fn close(&mut self) {
-        let Some(accepting) = self.accepting.take() else { return };
-        self.counts.stop.store(true, Ordering::SeqCst);
-        // A last connection wakes the accepting thread.
-        let (path, address) = (format!("/run/netns/{}", self.namespace), self.address);
-        let _ = std::thread::spawn(move || {
-            if let Ok(namespace) = std::fs::File::open(path) {
-                let _ = nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET);
-                let _ = TcpStream::connect(address);
-            }
-        })
-        .join();
-        let _ = accepting.join();
+    /// Closes the listening socket and every connection, as the kernel does for a process that is
+    /// killed, and returns when that is done.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.stage.send_replace(Stage::Dead);
+        if let Some(serving) = self.serving.take() {
+            let _ = serving.join();
+        }
     }
 }
 
 impl Drop for TcpServer {
     fn drop(&mut self) {
-        self.close();
+        self.end();
     }
 }
 
-fn accept(bound: &TcpListener, n: u8, counts: &Arc<Counts>) {
-    for stream in bound.incoming() {
-        if counts.stop.load(Ordering::SeqCst) {
-            break;
+async fn serve(
+    socket: TcpListener,
+    n: u8,
+    counts: &Arc<Counts>,
+    mut stages: watch::Receiver<Stage>,
+) {
+    loop {
+        tokio::select! {
+            _ = stages.wait_for(|stage| *stage != Stage::Listening) => break,
+            accepted = socket.accept() => match accepted {
+                Ok((stream, _)) => drop(tokio::spawn(echo(stream, n, Arc::clone(counts)))),
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            },
         }
-        let Ok(stream) = stream else { continue };
-        let counts = Arc::clone(counts);
-        std::thread::Builder::new()
-            .stack_size(128 * 1024)
-            .spawn(move || serve(stream, n, &counts))
-            .expect("a thread for a connection");
     }
+    drop(socket);
+    // The runtime goes with the thread, and every connection with it.
+    let _ = stages.wait_for(|stage| *stage == Stage::Dead).await;
 }
 
-fn serve(mut stream: TcpStream, n: u8, counts: &Counts) {
-    let mut buffer = [0; 16 * 1024];
-    let Ok(mut len @ 1..) = stream.read(&mut buffer) else { return };
+async fn echo(mut stream: TcpStream, n: u8, counts: Arc<Counts>) {
+    // Small: a lab has thousands of connections.
+    let mut first = [0; 1];
+    if !matches!(stream.read(&mut first).await, Ok(1)) {
+        return;
+    }
     let open = counts.open.fetch_add(1, Ordering::SeqCst) + 1;
     counts.most_open.fetch_max(open, Ordering::SeqCst);
     counts.served.fetch_add(1, Ordering::SeqCst);
-    let mut ok = stream.write_all(&[n]).is_ok();
-    while ok && len > 0 {
-        ok = stream.write_all(&buffer[..len]).is_ok();
-        if ok {
-            len = stream.read(&mut buffer).unwrap_or(0);
-        }
+    if stream.write_all(&[n, first[0]]).await.is_ok() {
+        let (mut from, mut to) = stream.split();
+        let _ = tokio::io::copy(&mut from, &mut to).await;
     }
     counts.open.fetch_sub(1, Ordering::SeqCst);
-}
-
-/// A UDP server that answers each datagram with its number and the datagram.
-pub struct UdpServer {
-    address: SocketAddr,
-    stop: Arc<AtomicBool>,
-    answering: Option<JoinHandle<()>>,
-}
-
-impl UdpServer {
-    /// Starts the `n`th server of a lab on `port` (0: any).
-    pub fn start(host: &Namespace, n: u8, port: u16) -> Self {
-        let socket = host
-            .within(move || UdpSocket::bind((server_address(n), port)))
-            .expect("the server's address is free");
-        let address = socket.local_addr().unwrap();
-        socket.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let answering = {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || {
-                let mut buffer = [0; 2_048];
-                while !stop.load(Ordering::SeqCst) {
-                    let Ok((len, from)) = socket.recv_from(&mut buffer[1..]) else { continue };
-                    buffer[0] = n;
-                    let _ = socket.send_to(&buffer[..=len], from);
-                }
-            })
-        };
-        Self { address, stop, answering: Some(answering) }
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-impl Drop for UdpServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        if let Some(answering) = self.answering.take() {
-            let _ = answering.join();
-        }
-    }
 }

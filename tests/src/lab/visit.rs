@@ -4,7 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use super::{BALANCER, Lab, listener, wait_until};
+use deston::datapath::Hook;
+
+use super::{BALANCER, Lab, listener, listener_of, wait_until};
+use crate::kernel::Setting;
 
 /// Port of the listener.
 pub const PORT: u16 = 8_000;
@@ -12,10 +15,25 @@ pub const PORT: u16 = 8_000;
 /// How long a client waits for anything.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
-/// A configuration with one listener on the kernel datapath.
+/// A configuration with one listener at XDP, with an IPv4 address.
 pub fn config(listener_keys: &str, pool_keys: &str, servers: &[(SocketAddr, &str)]) -> String {
+    config_for(Setting::XDP4, listener_keys, pool_keys, servers)
+}
+
+/// A configuration with one listener in the kernel, at a hook and with an address of a family.
+pub fn config_for(
+    setting: Setting,
+    listener_keys: &str,
+    pool_keys: &str,
+    servers: &[(SocketAddr, &str)],
+) -> String {
+    let address = listener_of(setting.family, PORT).ip();
+    let datapath = match setting.hook {
+        Hook::Xdp => "xdp",
+        Hook::Tc => "tc",
+    };
     let mut text = format!(
-        "[load_balancer]\naddress = \"{BALANCER}\"\nport = {PORT}\ndatapath = \"xdp\"\n\
+        "[load_balancer]\naddress = \"{address}\"\nport = {PORT}\ndatapath = \"{datapath}\"\n\
          {listener_keys}\n{pool_keys}\n"
     );
     for (address, keys) in servers {
@@ -42,7 +60,11 @@ pub fn visit(to: SocketAddr) -> std::io::Result<u8> {
 
 /// As `visit`, but gives up soon.
 pub fn briefly(to: SocketAddr) -> Option<u8> {
-    let limit = Duration::from_secs(2);
+    visit_within(to, Duration::from_secs(2))
+}
+
+/// As `visit`, but gives up after a time.
+pub fn visit_within(to: SocketAddr, limit: Duration) -> Option<u8> {
     let mut stream = TcpStream::connect_timeout(&to, limit).ok()?;
     stream.set_read_timeout(Some(limit)).unwrap();
     stream.write_all(b"x").ok()?;

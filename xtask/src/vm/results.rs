@@ -52,7 +52,7 @@ impl Results {
             self.specs.push(Spec { name: name.to_owned(), ..Spec::default() });
         } else if line == DONE {
             self.done = true;
-        } else if line.starts_with(VERIFIED) {
+        } else if line.ends_with(VERIFIED) {
             self.verified.push(line.to_owned());
         } else if let Some(spec) = self.specs.last_mut() {
             if let Some((name, code)) = line.strip_prefix(END).and_then(|end| end.split_once(' ')) {
@@ -126,7 +126,7 @@ mod tests {
 vm: begin kernel_budget\r
 running 1 test\r
 ---- it_fits stdout ----\r
-verified instructions: 1234\r
+deston_xdp: 1234 verified instructions\r
 test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 9s\r
 vm: end kernel_budget 0\r
 vm: begin kernel_limits\r
@@ -145,7 +145,7 @@ vm: done\r
     fn a_good_run_is_summed_up_without_complaint() {
         let results = Results::read(GOOD.as_bytes());
         assert_eq!(results.release.as_deref(), Some("6.1.0-50-cloud-amd64"));
-        assert_eq!(results.verified, ["verified instructions: 1234"]);
+        assert_eq!(results.verified, ["deston_xdp: 1234 verified instructions"]);
         assert_eq!(results.tally().to_string(), "7 passed, 0 failed");
         assert_eq!(complaints(GOOD), [""; 0]);
     }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::names::{ON_STOP, Workers, XDP_MODES};
+use super::names::{ACCESS, ON_STOP, Workers, XDP_MODES};
 use super::problem::Problems;
 use super::section::{Field, Section};
 use super::value::{self, Zero};
-use crate::model::{OnStop, XdpMode};
+use crate::model::{Access, OnStop, XdpMode};
 pub(super) use listener::{Listener, RateLimit};
 pub(super) use pool::{Health, Outlier, Pool, Server, Sticky};
 
@@ -26,6 +26,7 @@ pub(super) struct File {
     pub(super) servers: Vec<Server>,
     pub(super) runtime: Runtime,
     pub(super) kernel: Kernel,
+    pub(super) log: Log,
 }
 
 impl File {
@@ -61,10 +62,16 @@ pub(super) struct Kernel {
     pub(super) flood_gate: Field<u32>,
 }
 
+/// `[log]`.
+pub(super) struct Log {
+    pub(super) access: Field<Access>,
+    pub(super) sample: Field<u32>,
+}
+
 /// Reads the whole file.
 pub(super) fn read(table: &DeTable<'_>, problems: &Problems) -> File {
     let mut root = Section::root(table, problems);
-    root.later(&["include", "route", "admin", "log", "tracing"]);
+    root.later(&["include", "route", "admin", "tracing"]);
     let file = File {
         load_balancer: load_balancer(root.child("load_balancer")),
         listeners: root.each("listener", Listener::named),
@@ -72,6 +79,7 @@ pub(super) fn read(table: &DeTable<'_>, problems: &Problems) -> File {
         servers: root.each("server", Server::read),
         runtime: runtime(root.child("runtime")),
         kernel: kernel(root.child("kernel")),
+        log: log(root.child("log")),
     };
     root.finish();
     file
@@ -103,5 +111,13 @@ fn kernel(section: &mut Section<'_>) -> Kernel {
         flows: section.get("flows", value::number(1_024..=16_777_216)),
         half_open: section.get("half_open", value::number(1_024..=16_777_216)),
         flood_gate: section.get("flood_gate", value::number(0..=u32::MAX)),
+    }
+}
+
+fn log(section: &mut Section<'_>) -> Log {
+    section.later(&["level", "errors_always"]);
+    Log {
+        access: section.get("access", value::one_of(&ACCESS)),
+        sample: section.get("sample", value::millionths),
     }
 }

@@ -98,6 +98,8 @@ fn every_key_is_documented() {
         "flows",
         "half_open",
         "flood_gate",
+        "access",
+        "sample",
     ];
     for key in keys {
         assert!(DOCUMENT.contains(&format!("| `{key}` |")), "`{key}` has no row");

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{errors, valid};
 use crate::model::{
-    Algorithm, HashOn, Health, Kernel, Layer, Model, OnDown, OnStop, Outlier, RateLimit, Sticky,
+    Access, Algorithm, HashOn, Health, Kernel, Layer, Log, Model, OnDown, OnStop, Outlier,
+    RateLimit, Sticky,
 };
 
 /// Asserts the one error of a text.
@@ -232,4 +233,19 @@ fn the_kernel_datapath_is_pinned_under_its_instance() {
             &format!("2:12: `instance` must be 1 to 64 letters, digits, `_` and `-`, not {name:?}"),
         );
     }
+}
+
+#[test]
+fn ended_flows_are_logged_whole_or_by_sample() {
+    let log = |lines: &str| valid(&format!("[log]\n{lines}\n[[server]]")).log;
+    assert_eq!(log("access = \"json\""), Log { access: Access::Json, sample: 1_000_000 });
+    assert_eq!(log("access = \"JSON\"\nsample = 0.001").sample, 1_000);
+    assert_eq!(log("access = \"off\"\nsample = 1").sample, 1_000_000);
+    error(
+        "[log]\naccess = \"combined\"\n[[server]]",
+        "2:10: form of the access log `combined` is not available in this version (`access` may be \
+         `json` or `off`)",
+    );
+    error("[log]\nsample = 2\n[[server]]", "2:10: `sample` must be a share from 0.0 to 1.0, not 2");
+    error("[log]\nlevel = \"info\"\n[[server]]", "2:1: `level` is not available in this version");
 }

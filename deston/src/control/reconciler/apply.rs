@@ -66,6 +66,11 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
                 ?configured,
                 "[kernel] changed: it waits for a restart"
             ),
+            AtStart::Log(configured) => tracing::warn!(
+                running = ?self.model.log,
+                ?configured,
+                "[log] changed: it waits for a restart"
+            ),
         }
     }
 

@@ -107,6 +107,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             pools: Vec::new(),
             runtime: model.runtime.clone(),
             kernel: model.kernel.clone(),
+            log: model.log,
         };
         let mut reconciler = Self {
             seed: Seed::from_text(&model.runtime.hash_seed),
@@ -218,6 +219,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         self.model = Model {
             runtime: model::Runtime { workers: self.model.runtime.workers, ..new.runtime },
             kernel: self.model.kernel.clone(),
+            log: self.model.log,
             ..new
         };
         Ok((summary, errors))

@@ -8,6 +8,7 @@ use deston_common::server::ServerId;
 use super::{Balancer, DatapathError, Known};
 use crate::datapath::former::{self, Former};
 use crate::datapath::kernel::Kernel;
+use crate::datapath::upkeep::now;
 use crate::model::OnStop;
 
 impl Balancer {
@@ -65,11 +66,17 @@ impl Balancer {
     /// Detaches, or leaves everything at work for the next process.
     pub(in crate::datapath) fn stop(&mut self, on_stop: OnStop) -> Result<(), DatapathError> {
         self.is_stopped = true;
-        let attached = std::mem::take(&mut self.attached);
-        match self.kernel.take() {
-            Some(kernel) => Ok(kernel.stop(attached, on_stop)?),
-            None => Ok(()),
+        let mut attached = std::mem::take(&mut self.attached);
+        let Some(mut kernel) = self.kernel.take() else { return Ok(()) };
+        if let (Some(flow_log), OnStop::Detach) = (self.flow_log.take(), on_stop) {
+            // Flows go with the maps: each is ended first, so that the log has it.
+            for attached in attached.drain(..) {
+                kernel.detach(attached)?;
+            }
+            flow_log.stopping();
+            kernel.expire(now(), |_| true)?;
         }
+        Ok(kernel.stop(attached, on_stop)?)
     }
 
     /// Ends without having been told to stop. What was adopted and not yet taken over goes on as the

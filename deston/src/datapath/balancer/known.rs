@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use deston_common::limits::MAX_POOLS;
 use deston_common::net::{TCP, UDP};
-use deston_common::server::{OnDown, ServerEntry};
+use deston_common::server::{OnDown, ServerEntry, ServerState};
 use tokio::time::Instant;
 
 use super::DatapathError;
@@ -87,6 +87,11 @@ impl Known {
     /// Whether the process before knew the server, and this one does not.
     pub(in crate::datapath) fn is_former(&self) -> bool {
         self.pool.is_empty()
+    }
+
+    /// Whether it would get new flows if its next hop were known.
+    pub(in crate::datapath) fn is_cold(&self) -> bool {
+        self.entry.state == ServerState::Active as u8 && self.entry.reachable == 0
     }
 }
 

@@ -19,10 +19,13 @@ const RECHECK: Duration = Duration::from_secs(20);
 
 impl Balancer {
     /// Opens a listener that was made ready, or changes its settings.
-    pub(in crate::datapath) fn open(
+    pub(in crate::datapath) async fn open(
         &mut self,
         listener: &Arc<Listener>,
     ) -> Result<(), DatapathError> {
+        if !self.listeners.iter().any(|open| open.is(listener) && open.is_open) {
+            self.await_next_hops(&listener.pool).await?;
+        }
         let planned = self.planned.iter().rev().find(|planned| {
             planned.listener.address == listener.address
                 && planned.listener.protocol() == listener.protocol()

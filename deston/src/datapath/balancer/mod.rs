@@ -28,6 +28,7 @@ pub use carry::Chosen;
 pub(super) use known::{Known, Open, Pools, l4, protocol};
 
 use super::contents::{Contents, Facts, wanted};
+use super::flow_log::{FlowLog, OnEnded};
 use super::former::Former;
 use super::host::{Host, HostError, Network};
 use super::kernel::{AttachError, Attached, Hook, Kernel, KernelError};
@@ -42,6 +43,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// How often idle flows are looked for, and next hops asked for again.
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// How long the listeners of one reload wait for next hops: a neighbour that is there answers within
+/// milliseconds.
+pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Why the kernel datapath cannot do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +99,8 @@ pub(super) struct Balancer {
     pub(super) refused: BTreeSet<(u32, Hook)>,
     /// What was made ready since the last reload was settled.
     pub(super) planned: Vec<Planned>,
+    /// How long listeners that are opened may wait for next hops, until the reload is settled.
+    pub(super) patience: Duration,
     pools: Pools,
     pub(super) servers: BTreeMap<ServerId, Known>,
     pub(super) listeners: Vec<Open>,
@@ -110,6 +117,9 @@ pub(super) struct Balancer {
     pub(super) recheck: Option<Instant>,
     /// Whom it tells of servers that fail.
     failing: mpsc::Sender<Failing>,
+    /// Whom it tells of ended flows, until the programs are loaded.
+    on_ended: Option<OnEnded>,
+    flow_log: Option<FlowLog>,
 }
 
 /// What was made ready for a listener.
@@ -135,6 +145,7 @@ impl Balancer {
     pub(super) fn start(
         settings: model::Kernel,
         failing: mpsc::Sender<Failing>,
+        on_ended: Option<OnEnded>,
     ) -> Result<Self, DatapathError> {
         let every = |period| {
             let mut tick = interval(period);
@@ -153,6 +164,7 @@ impl Balancer {
             attached: Vec::new(),
             refused: BTreeSet::new(),
             planned: Vec::new(),
+            patience: PATIENCE,
             pools: Pools::default(),
             servers: BTreeMap::new(),
             listeners: Vec::new(),
@@ -164,6 +176,8 @@ impl Balancer {
             port_use: BTreeMap::new(),
             recheck: None,
             failing,
+            on_ended,
+            flow_log: None,
         })
     }
 
@@ -177,6 +191,7 @@ impl Balancer {
             attached: &self.attached.iter().map(Attached::index).collect(),
             flood_gate: self.settings.flood_gate,
             csum_ipv6: plan::has_csum_ipv6(),
+            flow_log: self.flow_log.is_some(),
             former: self.former.as_ref(),
         };
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
@@ -217,7 +232,10 @@ impl Balancer {
     /// The programs, loaded if they are not yet.
     pub(super) fn kernel(&mut self) -> Result<&mut Kernel, DatapathError> {
         if self.kernel.is_none() && !self.is_stopped {
-            let kernel = Kernel::start(&self.settings)?;
+            let mut kernel = Kernel::start(&self.settings)?;
+            if let Some(on_ended) = self.on_ended.take() {
+                self.flow_log = Some(FlowLog::start(&mut kernel, on_ended)?);
+            }
             if kernel.is_adopted() {
                 self.adopt(&kernel)?;
             }

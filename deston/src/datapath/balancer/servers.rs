@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use deston_common::net::Be16;
-use deston_common::server::{OnDown, ServerEntry, ServerId, ServerState};
+use deston_common::server::{Load, OnDown, ServerEntry, ServerId, ServerState};
 use deston_common::table::Table;
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use super::known::on_down;
 use super::{Balancer, DatapathError, Known, SWEEP};
 use crate::datapath::former::Former;
 use crate::datapath::host::Path;
+use crate::datapath::upkeep::now;
 use crate::model;
 
 impl Balancer {
@@ -63,9 +64,11 @@ impl Balancer {
         let name = server_name(&pool.name, address);
         let kernel = self.kernel()?;
         kernel.put_server(id, &known.entry)?;
+        let failures = failures(&kernel.load_of(id)?);
         if kernel.number(&name) != Some(u32::from(id.0)) {
             kernel.put_number(&name, u32::from(id.0))?;
         }
+        self.suspects.note(id, failures, now());
         self.servers.insert(id, known);
         Ok(())
     }
@@ -110,16 +113,15 @@ impl Balancer {
             let Some(known) = self.servers.get_mut(&id) else { continue };
             known.entry.state = ServerState::Down as u8;
             known.entry.on_down = OnDown::Reset as u8;
+            let (entry, server) = (known.entry, known.name.clone());
+            self.kernel()?.put_server(id, &entry)?;
             if left > 0 {
-                let server = &known.name;
                 tracing::warn!(
                     server,
                     flows = left,
                     "`drain_timeout` is over: its flows are ended"
                 );
             }
-            let entry = known.entry;
-            self.kernel()?.put_server(id, &entry)?;
         }
         Ok(())
     }
@@ -135,8 +137,7 @@ impl Balancer {
     pub(in crate::datapath) fn watch(&mut self, now: Duration) -> Result<(), DatapathError> {
         let Some(kernel) = &self.kernel else { return Ok(()) };
         for id in self.servers.keys() {
-            let load = kernel.load_of(*id)?;
-            self.suspects.note(*id, load.unanswered.wrapping_add(load.refused), now);
+            self.suspects.note(*id, failures(&kernel.load_of(*id)?), now);
         }
         let (servers, pools) = (&self.servers, &self.pools);
         let enough = |id| {
@@ -268,6 +269,11 @@ impl Known {
             self.sources.insert(source);
         }
     }
+}
+
+/// SYNs that a server did not take.
+fn failures(load: &Load) -> u64 {
+    load.unanswered.wrapping_add(load.refused)
 }
 
 /// What a pool's index is remembered by.

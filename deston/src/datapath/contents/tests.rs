@@ -74,6 +74,7 @@ impl Scene {
             attached: &BTreeSet::new(),
             flood_gate: 7,
             csum_ipv6: false,
+            flow_log: false,
             former: None,
         })
     }

@@ -35,6 +35,8 @@ pub(in crate::datapath) struct Facts<'a> {
     pub(in crate::datapath) flood_gate: u32,
     /// Whether the kernel's checksum helper knows IPv6.
     pub(in crate::datapath) csum_ipv6: bool,
+    /// Whether ended flows are told.
+    pub(in crate::datapath) flow_log: bool,
     /// What the process before has left.
     pub(in crate::datapath) former: Option<&'a Former>,
 }
@@ -61,7 +63,9 @@ pub(in crate::datapath) fn wanted(facts: &Facts<'_>) -> Contents {
 fn globals(facts: &Facts<'_>) -> Globals {
     let dnat = facts.listeners.iter().any(|open| forwards(open, model::Forwarding::Dnat));
     let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
-    let flags = flag(dnat, global::DNAT) | flag(facts.csum_ipv6, global::CSUM_IPV6);
+    let flags = flag(dnat, global::DNAT)
+        | flag(facts.csum_ipv6, global::CSUM_IPV6)
+        | flag(facts.flow_log, global::FLOW_LOG);
     Globals { flags, flood_gate: facts.flood_gate, ..Globals::default() }
 }
 

@@ -4,11 +4,12 @@ use aya::maps::MapInfo;
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::{EbpfSectionKind, Object};
 
-use super::maps::{Pairs, Shared};
+use super::events::Endings;
+use super::maps::Maps;
 use super::names::{self, Names};
 use super::pin::{self, Instance};
 use super::stages::Stages;
-use super::{EXPIRE4, EXPIRE6, Kernel, KernelError, Sizes, TC, XDP, error, maps, tc_mut, xdp_mut};
+use super::{EXPIRE4, EXPIRE6, Kernel, KernelError, Sizes, TC, XDP, error, tc_mut, xdp_mut};
 use crate::model;
 
 /// Maps that each process has for its own programs: those that hold one packet while it is looked at,
@@ -79,11 +80,13 @@ impl Kernel {
             xdp_mut(&mut ebpf, name)?.load().map_err(error::program(name))?;
         }
         tc_mut(&mut ebpf, TC)?.load().map_err(error::program(TC))?;
+        // First: they share maps with the others.
+        let endings = Endings::take(&mut ebpf)?;
         Ok(Self {
-            v4: Pairs::take_v4(&mut ebpf)?,
-            v6: Pairs::take_v6(&mut ebpf)?,
-            shared: Shared::take(&mut ebpf)?,
-            events: Some(maps::take(&mut ebpf, "EVENTS")?),
+            maps: Maps::take(&mut ebpf)?,
+            endings: Some(endings),
+            #[cfg(feature = "testing")]
+            traces: super::maps::take(&mut ebpf, "TRACES")?,
             names,
             instance: None,
             is_adopted: false,

@@ -1,14 +1,18 @@
 //! What the programs tell.
 
 use std::io;
+use std::os::fd::AsFd as _;
 
-use aya::maps::{MapData, RingBuf};
-use deston_common::event::{Ended, Traced, kind};
+use aya::Ebpf;
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
+use deston_common::event::{Ended, Traced, kind, lost};
+use deston_common::server::{ServerEntry, ServerId};
 use tokio::io::unix::AsyncFd;
 
-use super::{Kernel, sys};
+use super::maps::take;
+use super::{Kernel, KernelError, error, sys};
 
-/// One event of the ring buffer EVENTS.
+/// One event of a ring buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A packet that the filter in TRACE chose.
@@ -17,12 +21,12 @@ pub enum Event {
     Ended(Ended),
 }
 
-/// The reader of EVENTS. What nobody reads fills the ring, and later events are lost.
-pub struct Events(AsyncFd<RingBuf<MapData>>);
+/// The reader of a ring buffer. What nobody reads fills the ring, and later events are lost.
+pub(super) struct Events(pub(super) AsyncFd<RingBuf<MapData>>);
 
 impl Events {
     /// Waits for the next event. Cancel safe.
-    pub async fn next(&mut self) -> io::Result<Event> {
+    pub(super) async fn next(&mut self) -> io::Result<Event> {
         loop {
             let mut ready = self.0.readable_mut().await?;
             if let Some(item) = ready.get_inner_mut().next() {
@@ -38,19 +42,86 @@ impl Events {
     }
 }
 
-impl Kernel {
-    /// What the programs tell from here on, and told before while nobody read it. `None` if the
-    /// reader was taken already. Needs a tokio runtime.
-    pub fn take_events(&mut self) -> io::Result<Option<Events>> {
-        self.events.take().map(|ring| sys::watch(ring).map(Events)).transpose()
+/// What it takes to read ended flows, before somebody does.
+pub(super) struct Endings {
+    ring: RingBuf<MapData>,
+    servers: Array<MapData, ServerEntry>,
+    lost: PerCpuArray<MapData, u64>,
+}
+
+impl Endings {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
+        Ok(Self {
+            servers: again(ebpf, "SERVERS")?,
+            lost: again(ebpf, "LOST")?,
+            ring: take(ebpf, "EVENTS")?,
+        })
+    }
+}
+
+/// Another handle to a map of the object, for another thread.
+fn again<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &Ebpf,
+    name: &'static str,
+) -> Result<T, KernelError> {
+    let there = ebpf.map(name).ok_or(KernelError::Missing(name))?;
+    let (Map::Array(data) | Map::PerCpuArray(data)) = there else {
+        return Err(KernelError::Missing(name));
+    };
+    let fd = data.fd().as_fd().try_clone_to_owned().map_err(MapError::from);
+    let map = fd.and_then(MapData::from_fd).and_then(Map::from_map_data);
+    map.and_then(T::try_from).map_err(error::map(name))
+}
+
+/// The reader of ended flows, on any thread.
+pub struct EndedFlows {
+    events: Events,
+    servers: Array<MapData, ServerEntry>,
+    lost: PerCpuArray<MapData, u64>,
+}
+
+impl EndedFlows {
+    /// Waits for the next one. Cancel safe.
+    pub async fn next(&mut self) -> io::Result<Ended> {
+        loop {
+            match self.events.next().await? {
+                Event::Ended(ended) => return Ok(ended),
+                Event::Traced(traced) => tracing::debug!(?traced, "no flow"),
+            }
+        }
     }
 
-    /// What the programs have told since the last call; nothing once the reader was taken.
+    /// A server as SERVERS has it.
+    pub fn server(&self, id: ServerId) -> Result<ServerEntry, KernelError> {
+        self.servers.get(&u32::from(id.0), 0).map_err(error::map("SERVERS"))
+    }
+
+    /// Ended flows that found no room since the maps were made.
+    pub fn lost(&self) -> Result<u64, KernelError> {
+        let counts = self.lost.get(&lost::EVENTS, 0).map_err(error::map("LOST"))?;
+        Ok(counts.iter().sum())
+    }
+}
+
+impl Kernel {
+    /// The flows that end from here on, and ended before while nobody read it. `None` if the reader
+    /// was taken already. Needs a tokio runtime, which need not run yet.
+    pub fn take_events(&mut self) -> io::Result<Option<EndedFlows>> {
+        let Some(Endings { ring, servers, lost }) = self.endings.take() else { return Ok(None) };
+        let events = Events(sys::watch(ring)?);
+        Ok(Some(EndedFlows { events, servers, lost }))
+    }
+
+    /// What the programs have told since the last call by EVENTS, unless its reader was taken, and
+    /// by TRACES.
     #[cfg(feature = "testing")]
     pub fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
-        while let Some(item) = self.events.as_mut().and_then(RingBuf::next) {
-            events.extend(Event::decode(&item));
+        let endings = self.endings.iter_mut().map(|endings| &mut endings.ring);
+        for ring in endings.chain([&mut self.traces]) {
+            while let Some(item) = ring.next() {
+                events.extend(Event::decode(&item));
+            }
         }
         events
     }

@@ -5,18 +5,16 @@ use deston_common::net::Ipv6Be;
 
 use super::error::map;
 use super::family::{is_v4, narrow_key, widen_flow, widen_reply};
-use super::{Kernel, KernelError};
+use super::{KernelError, Maps};
 
-impl Kernel {
+impl Maps {
     /// All promoted flows, as they stand while they are read.
     pub fn flows(&self) -> impl Iterator<Item = FlowEntry<Ipv6Be>> + '_ {
         self.try_flows().filter_map(Result::ok)
     }
 
     /// The same, and an error if they are not all.
-    pub(super) fn try_flows(
-        &self,
-    ) -> impl Iterator<Item = Result<FlowEntry<Ipv6Be>, KernelError>> + '_ {
+    pub fn try_flows(&self) -> impl Iterator<Item = Result<FlowEntry<Ipv6Be>, KernelError>> + '_ {
         let v4 = self.v4.flows.entries().map(|entry| entry.map(widen_flow).map_err(map("FLOWS4")));
         let v6 = self.v6.flows.entries().map(|entry| entry.map(widen_flow).map_err(map("FLOWS6")));
         v4.chain(v6)

@@ -12,9 +12,9 @@ use deston_common::net::{Address, Be16, Ipv6Be};
 
 use super::error::map;
 use super::family::{Wire as _, in_family};
-use super::{Kernel, KernelError};
+use super::{KernelError, Maps};
 
-impl Kernel {
+impl Maps {
     /// Says what an address means.
     pub fn put_address(
         &mut self,

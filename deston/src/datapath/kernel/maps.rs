@@ -1,5 +1,7 @@
 //! Typed handles to the maps that the process reads or writes, as `deston-ebpf/src/maps.rs` has them.
 
+use std::path::Path;
+
 use aya::Ebpf;
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use deston_common::address::AddressEntry;
@@ -22,7 +24,28 @@ use super::error::{self, KernelError};
 use super::family::Wire;
 use super::flow_map::FlowMap;
 
-/// Defines the maps that stand in pairs, and takes either of each pair out of the object.
+/// Where maps come from.
+pub(super) trait Source {
+    /// The map of a name.
+    fn map(&mut self, name: &'static str) -> Result<Map, KernelError>;
+}
+
+impl Source for Ebpf {
+    fn map(&mut self, name: &'static str) -> Result<Map, KernelError> {
+        self.take_map(name).ok_or(KernelError::Missing(name))
+    }
+}
+
+/// A directory in which maps are pinned.
+pub(super) struct Pins<'a>(pub(super) &'a Path);
+
+impl Source for Pins<'_> {
+    fn map(&mut self, name: &'static str) -> Result<Map, KernelError> {
+        MapData::from_pin(self.0.join(name)).and_then(Map::from_map_data).map_err(error::map(name))
+    }
+}
+
+/// Defines the maps that stand in pairs, and takes either of each pair from their source.
 macro_rules! pairs {
     ($($(#[$meta:meta])* $field:ident: $type:ty = $name:literal,)+) => {
         /// The maps of one address family.
@@ -31,14 +54,14 @@ macro_rules! pairs {
         }
 
         impl Pairs<Ipv4Be> {
-            pub(super) fn take_v4(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
-                Ok(Self { $($(#[$meta])* $field: take(ebpf, concat!($name, "4"))?,)+ })
+            pub(super) fn take_v4(source: &mut impl Source) -> Result<Self, KernelError> {
+                Ok(Self { $($(#[$meta])* $field: take(source, concat!($name, "4"))?,)+ })
             }
         }
 
         impl Pairs<Ipv6Be> {
-            pub(super) fn take_v6(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
-                Ok(Self { $($(#[$meta])* $field: take(ebpf, concat!($name, "6"))?,)+ })
+            pub(super) fn take_v6(source: &mut impl Source) -> Result<Self, KernelError> {
+                Ok(Self { $($(#[$meta])* $field: take(source, concat!($name, "6"))?,)+ })
             }
         }
     };
@@ -71,6 +94,7 @@ pub(super) struct Shared {
     pub(super) outcomes: PerCpuArray<MapData, u64>,
     pub(super) globals: Array<MapData, Globals>,
     pub(super) trace: Array<MapData, TraceFilter>,
+    pub(super) lost: PerCpuArray<MapData, u64>,
     #[cfg(feature = "testing")]
     pub(super) cursors: Array<MapData, u64>,
     #[cfg(feature = "testing")]
@@ -78,29 +102,47 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
+    fn take(source: &mut impl Source) -> Result<Self, KernelError> {
         Ok(Self {
-            snat_addresses: take(ebpf, "SNAT_ADDRESSES")?,
-            tables: take(ebpf, "POOL_TABLES")?,
-            servers: take(ebpf, "SERVERS")?,
-            loads: take(ebpf, "LOADS")?,
-            mtus: take(ebpf, "MTUS")?,
-            outcomes: take(ebpf, "OUTCOMES")?,
-            globals: take(ebpf, "GLOBALS")?,
-            trace: take(ebpf, "TRACE")?,
+            snat_addresses: take(source, "SNAT_ADDRESSES")?,
+            tables: take(source, "POOL_TABLES")?,
+            servers: take(source, "SERVERS")?,
+            loads: take(source, "LOADS")?,
+            mtus: take(source, "MTUS")?,
+            outcomes: take(source, "OUTCOMES")?,
+            globals: take(source, "GLOBALS")?,
+            trace: take(source, "TRACE")?,
+            lost: take(source, "LOST")?,
             #[cfg(feature = "testing")]
-            cursors: take(ebpf, "CURSORS")?,
+            cursors: take(source, "CURSORS")?,
             #[cfg(feature = "testing")]
-            flood: take(ebpf, "FLOOD")?,
+            flood: take(source, "FLOOD")?,
         })
     }
 }
 
-/// Takes one map out of the object.
+/// All maps that are read or written: of this process's programs, or of those that an instance has
+/// pinned, whoever runs it.
+pub struct Maps {
+    pub(super) v4: Pairs<Ipv4Be>,
+    pub(super) v6: Pairs<Ipv6Be>,
+    pub(super) shared: Shared,
+}
+
+impl Maps {
+    pub(super) fn take(source: &mut impl Source) -> Result<Self, KernelError> {
+        Ok(Self {
+            v4: Pairs::take_v4(source)?,
+            v6: Pairs::take_v6(source)?,
+            shared: Shared::take(source)?,
+        })
+    }
+}
+
+/// Takes one map from its source.
 pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
-    ebpf: &mut Ebpf,
+    source: &mut impl Source,
     name: &'static str,
 ) -> Result<T, KernelError> {
-    let taken = ebpf.take_map(name).ok_or(KernelError::Missing(name))?;
-    T::try_from(taken).map_err(error::map(name))
+    T::try_from(source.map(name)?).map_err(error::map(name))
 }

@@ -16,6 +16,7 @@ mod link;
 mod listeners;
 mod maps;
 mod names;
+mod open;
 mod pin;
 mod pinned;
 mod read;
@@ -24,26 +25,32 @@ mod stages;
 mod sys;
 #[cfg(feature = "testing")]
 mod testing;
+mod trace;
 
 pub use attach::{Attached, Hook};
 pub use detach::{Removed, remove_instance};
 pub use error::{AttachError, KernelError};
-pub use events::{Event, Events};
+pub use events::{EndedFlows, Event};
 pub use expiry::Swept;
+pub use maps::Maps;
+pub use open::{NoMaps, has_bpf};
+pub(super) use open::{has_xdp_link, program_name};
 pub use pin::{PinError, instances};
 #[cfg(feature = "testing")]
 pub use testing::{Action, Ran, linked_programs};
+pub use trace::{Trace, TraceError};
 
 use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
 
 use aya::Ebpf;
+#[cfg(feature = "testing")]
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
 use deston_common::limits::{DEFAULT_FLOWS, DEFAULT_HALF_OPEN};
-use deston_common::net::{Ipv4Be, Ipv6Be};
 
+use self::events::Endings;
 use self::link::LinkName;
-use self::maps::{Pairs, Shared};
 use self::names::Names;
 use self::pin::Instance;
 use self::pinned::Deferred;
@@ -53,7 +60,7 @@ use self::stages::Stages;
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/deston.bpf.o");
 
 /// The balancer at the XDP hook.
-const XDP: &str = "deston_xdp";
+pub(super) const XDP: &str = "deston_xdp";
 /// The balancer at the TC ingress hook.
 const TC: &str = "deston_tc";
 /// Ends idle flows of IPv4; never attached.
@@ -80,11 +87,11 @@ impl Default for Sizes {
 /// then; the rest goes when it is dropped.
 pub struct Kernel {
     ebpf: Ebpf,
-    v4: Pairs<Ipv4Be>,
-    v6: Pairs<Ipv6Be>,
-    shared: Shared,
+    maps: Maps,
     /// Until a reader takes it.
-    events: Option<RingBuf<MapData>>,
+    endings: Option<Endings>,
+    #[cfg(feature = "testing")]
+    traces: RingBuf<MapData>,
     names: Names,
     /// Where maps and links are pinned, if they are.
     instance: Option<Instance>,
@@ -94,6 +101,22 @@ pub struct Kernel {
     /// Links to programs of another layout that are replaced by `take_over`.
     deferred: Vec<Deferred>,
     stages: Stages,
+}
+
+/// What can be done with maps alone can be done with a kernel: it is its maps, and the programs at
+/// work on them.
+impl Deref for Kernel {
+    type Target = Maps;
+
+    fn deref(&self) -> &Maps {
+        &self.maps
+    }
+}
+
+impl DerefMut for Kernel {
+    fn deref_mut(&mut self) -> &mut Maps {
+        &mut self.maps
+    }
 }
 
 fn xdp<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Xdp, KernelError> {

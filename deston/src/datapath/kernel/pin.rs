@@ -133,7 +133,7 @@ impl Instance {
 
 /// The names of all instances that stand.
 pub fn instances() -> Result<Vec<String>, PinError> {
-    if Path::new(ROOT).is_dir() { entries(Path::new(ROOT)) } else { Ok(Vec::new()) }
+    entries(Path::new(ROOT))
 }
 
 /// The names in a directory, sorted; none if there is no such directory.

@@ -9,7 +9,7 @@ use deston_common::listener::{ListenerKey, StaticReply};
 use deston_common::net::{Address, Ipv6Be};
 
 use super::error::map;
-use super::{Kernel, KernelError};
+use super::{KernelError, Maps};
 
 /// A listener's number, a prefix and its length, and the verdict.
 type Source = (u32, (IpAddr, u8), u32);
@@ -17,7 +17,7 @@ type Source = (u32, (IpAddr, u8), u32);
 /// A server and its protocol, its listener, and whether that is at the TC hook.
 type Reply = (SocketAddr, u8, SocketAddr, bool);
 
-impl Kernel {
+impl Maps {
     /// Every prefix of every listener, with its verdict.
     pub fn sources(&self) -> Result<Vec<Source>, KernelError> {
         let v4 = self.v4.sources.iter().map(|entry| entry.map(widen_source));

@@ -8,9 +8,9 @@ use deston_common::server::{Load, ServerEntry, ServerId};
 use deston_common::table::Table;
 
 use super::error::map;
-use super::{Kernel, KernelError};
+use super::{KernelError, Maps};
 
-impl Kernel {
+impl Maps {
     /// Writes the settings that all packets share.
     pub fn put_globals(&mut self, globals: &Globals) -> Result<(), KernelError> {
         self.shared.globals.set(0, globals, 0).map_err(map("GLOBALS"))

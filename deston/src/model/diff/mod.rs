@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{
-    DatapathChoice, Forwarding, Kernel, Layer, Listener, Model, Pool, Protocol, Runtime, Server,
+    DatapathChoice, Forwarding, Kernel, Layer, Listener, Log, Model, Pool, Protocol, Runtime,
+    Server,
 };
 
 /// One difference between two models.
@@ -59,6 +60,8 @@ pub enum AtStart {
     Workers(usize),
     /// `[kernel]`.
     Kernel(Kernel),
+    /// `[log]`.
+    Log(Log),
 }
 
 /// The changes that make `new` out of `old`.
@@ -96,6 +99,9 @@ fn runtime(old: &Model, new: &Model) -> Vec<Change> {
     }
     if old.kernel != new.kernel {
         changes.push(Change::NeedsRestart(AtStart::Kernel(new.kernel.clone())));
+    }
+    if old.log != new.log {
+        changes.push(Change::NeedsRestart(AtStart::Log(new.log)));
     }
     changes
 }

@@ -29,6 +29,7 @@ fn names(changes: &[Change]) -> Vec<String> {
             Change::PoolRemoved(pool) => format!("-pool {}", pool.name),
             Change::NeedsRestart(AtStart::Workers(_)) => "restart: workers".to_owned(),
             Change::NeedsRestart(AtStart::Kernel(_)) => "restart: kernel".to_owned(),
+            Change::NeedsRestart(AtStart::Log(_)) => "restart: log".to_owned(),
         })
         .collect()
 }
@@ -187,6 +188,7 @@ fn apply(mut model: Model, changes: Vec<Change>) -> Model {
             Change::PoolRemoved(pool) => model.pools.retain(|old| *old != pool),
             Change::NeedsRestart(AtStart::Workers(workers)) => model.runtime.workers = workers,
             Change::NeedsRestart(AtStart::Kernel(kernel)) => model.kernel = kernel,
+            Change::NeedsRestart(AtStart::Log(log)) => model.log = log,
         }
     }
     model
@@ -290,6 +292,7 @@ fn any_model() -> impl Strategy<Value = Model> {
                 pools: pools.collect(),
                 runtime: Runtime { workers, drain_timeout: Duration::from_secs(drain), hash_seed },
                 kernel: Kernel { flows: workers as u32, ..template.kernel },
+                log: Log { sample: workers as u32, ..template.log },
             }
         },
     )

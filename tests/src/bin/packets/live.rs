@@ -17,7 +17,7 @@ use deston_tests::kernel;
 use deston_tests::lab::{BALANCER, CLIENT, Lab, server_address};
 use deston_tests::packet::{Packet, Transport};
 
-use crate::inject::{Injector, Then};
+use crate::inject::{FRAME, Frames, Injector, Then, Varies};
 use crate::stats::Rounds;
 
 /// Frames of one measurement.
@@ -62,7 +62,7 @@ pub(crate) fn measure() -> Result<()> {
     let rounds = lab.balancer.within(move || run(&inside, &server))?;
 
     println!(
-        "\nLive frames of 64 bytes, {FRAMES} x {ROUNDS} rounds, {FLOWS} flows, one processor,"
+        "\nLive frames of {FRAME} bytes, {FRAMES} x {ROUNDS} rounds, {FLOWS} flows, one processor,"
     );
     println!("ns a frame with delivery to the server's end, median [min-max]:\n");
     println!("| carried by | ns | ratio to deston |");
@@ -110,9 +110,10 @@ fn contend(injector: &mut Injector, contender: Contender, ifindex: u32) -> Resul
         source_mac: mac("clients")?,
         destination_mac: mac("clients")?,
         transport: Transport::Udp { checksum: false },
-        ..Packet::udp((CLIENT, 0), (destination, PORT), &[0; 22])
+        ..Packet::udp((CLIENT, 32_768), (destination, PORT), &[0; FRAME - 42])
     };
-    injector.order(&packet, FLOWS, then)?;
+    let frames = Frames { packet, flows: FLOWS, varies: Varies::Source };
+    injector.order(&frames, 0, then, 1)?;
     if matches!(contender, Contender::Nftables) {
         nft(&format!(
             "table ip bench {{ chain pre {{ type nat hook prerouting priority dstnat; udp dport {PORT} \

@@ -74,6 +74,11 @@ impl Kernel {
         Ok(self.info(name)?.verified_instruction_count())
     }
 
+    /// Bytes of machine code that the kernel made of a program.
+    pub fn machine_code(&self, name: &'static str) -> Result<u32, KernelError> {
+        Ok(self.info(name)?.size_jitted())
+    }
+
     /// The kernel's number of a program.
     pub fn program_id(&self, name: &'static str) -> Result<u32, KernelError> {
         Ok(self.info(name)?.id())
