@@ -142,7 +142,22 @@ fn a_new_client_steals_the_port_of_the_oldest_unanswered_syn() {
 }
 
 #[test]
-fn the_port_of_an_answered_syn_is_not_stolen() {
+fn the_port_of_an_answered_syn_is_stolen_after_a_second() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        let answered = lab.open(1);
+        lab.replies(&answered, &answered.from_server(SYN_ACK));
+        lab.wait(SECOND);
+        lab.drops(&lab.syn(2), Outcome::SnatExhausted);
+        lab.wait(1);
+        assert_eq!(lab.open(2).source, answered.source);
+        assert_eq!(lab.half_flow(&answered), None);
+    });
+}
+
+#[test]
+fn the_port_of_a_syn_that_was_just_answered_is_not_stolen() {
     require_kernel!();
     each(Setting::ALL, |setting| {
         let mut lab = with_ports(setting, 1);
@@ -183,9 +198,7 @@ fn the_port_of_a_stale_half_open_flow_is_free() {
         let mut lab = with_ports(setting, 1);
         let answered = lab.open(1);
         lab.replies(&answered, &answered.from_server(SYN_ACK));
-        lab.wait(TIMEOUTS.tcp_syn_ns);
-        lab.drops(&lab.syn(2), Outcome::SnatExhausted);
-        lab.wait(1);
+        lab.wait(TIMEOUTS.tcp_syn_ns + 1);
         let new = lab.open(2);
         lab.shake_hands(&new);
         assert_eq!(lab.half_flow(&answered), None);
