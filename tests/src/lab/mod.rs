@@ -19,6 +19,7 @@ mod load;
 mod namespace;
 mod process;
 mod server;
+mod tunnel;
 mod udp;
 pub mod visit;
 
@@ -32,6 +33,7 @@ pub use load::{Echoes, Lost, Visit, Visits};
 pub use namespace::Namespace;
 pub use process::{Deston, pause, wait_long_until, wait_until};
 pub use server::TcpServer;
+pub use tunnel::TunnelEnd;
 pub use udp::UdpServer;
 
 use crate::kernel::Family;
