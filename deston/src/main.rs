@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Args, Command, check, counters, detach, flows, log, run, trace};
+use cli::{Args, Command, check, counters, detach, doctor, flows, log, run, trace};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Run => run::run(&args.config, args.log_format),
         Command::Check { needs } => check::check(&args.config, needs),
         Command::Detach { instance, force } => detach::detach(&args.config, instance, force),
+        Command::Doctor(arguments) => doctor::doctor(&args.config, &arguments),
         Command::Flows(arguments) => flows::flows(&args.config, arguments),
         Command::Counters(arguments) => counters::counters(&args.config, arguments),
         Command::Trace(arguments) => trace::trace(&args.config, arguments),

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod counters;
 pub(crate) mod detach;
+pub(crate) mod doctor;
 pub(crate) mod flows;
 mod instance;
 pub(crate) mod log;
@@ -71,6 +72,8 @@ pub(crate) enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Find what on this host keeps the kernel datapath from working, each with what mends it
+    Doctor(doctor::Arguments),
     /// List the flows that an instance has in the kernel, with or without its process
     Flows(flows::Arguments),
     /// Print what the kernel datapath of an instance has counted, with or without its process

@@ -6,6 +6,7 @@
 mod balancer;
 mod contents;
 mod drain;
+mod examine;
 mod flow_log;
 mod former;
 mod handle;
@@ -20,6 +21,9 @@ mod sweep;
 mod upkeep;
 
 pub use balancer::{Chosen, DatapathError, Report};
+pub use examine::{
+    Examined, Interface, NativeXdp, Out, Peer, Program, Reach, ServerWay, Site, examine,
+};
 pub use flow_log::OnEnded;
 pub use handle::{Datapath, Hurry};
 pub use host::HostError;
@@ -27,8 +31,8 @@ pub use host::HostError;
 pub use kernel::{Action, Ran, linked_programs};
 pub use kernel::{
     AttachError, Attached, EndedFlows, Event, Hook, Kernel, KernelError, Maps, NoMaps, PinError,
-    Removed, Sizes, Swept, Trace, TraceError, instances, remove_instance,
+    Removed, Sizes, Swept, Trace, TraceError, has_bpf, instances, remove_instance,
 };
-pub use plan::Reason;
+pub use plan::{OLDEST_KERNEL, Reason, kernel_version};
 pub use ports::PortUse;
 pub use suspects::Failing;

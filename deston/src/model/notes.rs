@@ -63,7 +63,7 @@ pub struct HostPorts {
 
 impl HostPorts {
     /// Whether the host may take one of `ports`.
-    fn meet(&self, ports: SnatPorts) -> bool {
+    pub fn meet(&self, ports: SnatPorts) -> bool {
         let is_reserved = |port| self.reserved.iter().any(|range| range.contains(&port));
         (ports.min..=ports.max).any(|port| self.ephemeral.contains(&port) && !is_reserved(port))
     }

@@ -12,7 +12,7 @@ use crate::process::Running;
 use crate::{command, wait};
 
 /// A spec has this long; then it is killed and has failed.
-const SPEC_SECONDS: u32 = 120;
+const SPEC_SECONDS: u32 = 300;
 
 /// What the kernel is told. Emulation is dear, so it leaves out what proves nothing here: guards
 /// against speculation, memory cleared in advance, addresses at random; and it hurries where a map's

@@ -45,7 +45,7 @@ const NEEDS: [(&str, &str); 9] = [
 ];
 
 /// All machines have ended by then, or are ended.
-const LIMIT: Duration = Duration::from_mins(8);
+const LIMIT: Duration = Duration::from_mins(20);
 
 /// Boots the kernels, runs the specs and shows what they print.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {

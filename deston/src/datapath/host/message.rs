@@ -7,7 +7,7 @@ use deston_common::net::Mac;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-    VlanProtocol,
+    LinkXdp, VlanProtocol,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -16,7 +16,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteVia,
 };
 
-use super::network::{Address, Device, Kind, Way, tag};
+use super::network::{Address, Device, Kind, Peer, Way, tag};
 
 /// EtherType of a customer tag (IEEE 802.1Q, clause 9.4).
 const CUSTOMER_TAG: u16 = 0x8100;
@@ -36,11 +36,13 @@ pub(super) fn device(message: &LinkMessage) -> Device {
             Kind::Other
         },
         vlan: None,
+        peer: Peer::None,
+        xdp_program: None,
     };
     if message.header.flags.contains(LinkFlags::Loopback) {
         device.kind = Kind::Loopback;
     }
-    let (mut below, mut vlan) = (None, None);
+    let (mut below, mut vlan, mut is_elsewhere) = (None, None, false);
     for attribute in &message.attributes {
         if let LinkAttribute::IfName(name) = attribute {
             device.name.clone_from(name);
@@ -57,10 +59,20 @@ pub(super) fn device(message: &LinkMessage) -> Device {
             vlan = infos.iter().find_map(vlan_of);
         } else if let LinkAttribute::LinkNetNsId(_) = attribute {
             // The index below is one of another namespace.
-            vlan = None;
+            (vlan, is_elsewhere) = (None, true);
+        } else if let LinkAttribute::Xdp(told) = attribute {
+            device.xdp_program = told.iter().find_map(|item| {
+                if let LinkXdp::ProgId(id) = item { Some(*id).filter(|id| *id != 0) } else { None }
+            });
         }
     }
     device.vlan = vlan.zip(below);
+    device.peer = match (device.kind, below) {
+        (Kind::Veth, _) if is_elsewhere => Peer::Elsewhere,
+        (Kind::Veth, Some(index)) => Peer::Here(index),
+        (Kind::Veth, None) => Peer::Elsewhere,
+        (Kind::Ethernet | Kind::Loopback | Kind::Other, _) => Peer::None,
+    };
     device
 }
 

@@ -4,8 +4,10 @@
 //! Keeping that true is the work of this module's callers; asking is the work of this module.
 
 mod features;
+mod generic;
 mod message;
 mod network;
+mod offloads;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,10 +23,13 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-pub(super) use features::{NativeXdp, native_xdp};
+pub use features::NativeXdp;
+pub(super) use features::native_xdp;
 #[cfg(test)]
-pub(super) use network::{Address, Device};
-pub(super) use network::{Kind, Link, Network, Path, Way};
+pub(super) use network::Address;
+pub use network::Peer;
+pub(super) use network::{Device, Kind, Link, Network, Path, Way};
+pub(super) use offloads::offloads;
 
 /// Why the host could not be asked.
 #[derive(Debug, thiserror::Error)]

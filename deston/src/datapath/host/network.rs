@@ -33,6 +33,22 @@ pub(in crate::datapath) struct Device {
     pub(in crate::datapath) kind: Kind,
     /// The tag that the device adds, and the device below it.
     pub(in crate::datapath) vlan: Option<(Vlan, u32)>,
+    /// The other end, of a veth.
+    pub(in crate::datapath) peer: Peer,
+    /// The kernel's number of its XDP program.
+    pub(in crate::datapath) xdp_program: Option<u32>,
+}
+
+/// The other end of a veth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Peer {
+    /// The device is no veth.
+    #[default]
+    None,
+    /// In this namespace, under this index.
+    Here(u32),
+    /// In another namespace.
+    Elsewhere,
 }
 
 /// What a device is, as far as it matters where a program is attached.
@@ -98,6 +114,11 @@ impl Path {
     /// Whether frames need the Ethernet address of a neighbour; on loopback they do not.
     pub(in crate::datapath) fn needs_neighbour(&self) -> bool {
         self.link.kind != Kind::Loopback
+    }
+
+    /// The largest IP packet that fits, bytes.
+    pub(in crate::datapath) fn mtu(&self) -> u16 {
+        self.mtu
     }
 
     /// The header that frames leave with; `None` while the next hop is not known.
@@ -212,7 +233,16 @@ mod tests {
 
     fn device(index: u32, name: &str) -> Device {
         let mac = Mac::from_octets([2, 0, 0, 0, 0, index as u8]);
-        Device { index, name: name.to_owned(), mac, mtu: 1500, kind: Kind::Ethernet, vlan: None }
+        Device {
+            index,
+            name: name.to_owned(),
+            mac,
+            mtu: 1500,
+            kind: Kind::Ethernet,
+            vlan: None,
+            peer: Peer::None,
+            xdp_program: None,
+        }
     }
 
     fn network(devices: Vec<Device>) -> Network {

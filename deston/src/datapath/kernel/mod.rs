@@ -33,7 +33,8 @@ pub use error::{AttachError, KernelError};
 pub use events::{EndedFlows, Event};
 pub use expiry::Swept;
 pub use maps::Maps;
-pub use open::NoMaps;
+pub use open::{NoMaps, has_bpf};
+pub(super) use open::{has_xdp_link, program_name};
 pub use pin::{PinError, instances};
 #[cfg(feature = "testing")]
 pub use testing::{Action, Ran, linked_programs};
@@ -59,7 +60,7 @@ use self::stages::Stages;
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/deston.bpf.o");
 
 /// The balancer at the XDP hook.
-const XDP: &str = "deston_xdp";
+pub(super) const XDP: &str = "deston_xdp";
 /// The balancer at the TC ingress hook.
 const TC: &str = "deston_tc";
 /// Ends idle flows of IPv4; never attached.

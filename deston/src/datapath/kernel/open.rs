@@ -1,8 +1,12 @@
 //! Opening the maps that an instance has pinned, beside its process or after it.
 
+use aya::programs::{ProgramType, loaded_programs};
+use aya::sys::is_program_supported;
+
+use super::link::LinkName;
 use super::maps::{Maps, Pins};
 use super::pin::{self, Instance, PinError};
-use super::{KernelError, layout};
+use super::{Hook, KernelError, layout};
 
 /// Why the maps of an instance cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +51,27 @@ impl Maps {
     pub fn of_instance(name: &str) -> Result<Self, NoMaps> {
         Ok(Self::take(&mut Pins(&standing(name)?.maps()))?)
     }
+}
+
+/// Whether an instance has an XDP program at an interface of this thread's namespace, by what it has
+/// pinned.
+pub(in crate::datapath) fn has_xdp_link(instance: &str, index: u32) -> bool {
+    let homes = Instance::of_another(instance).homes().unwrap_or_default();
+    let links = homes.iter().flat_map(|home| pin::entries(&home.join("links")).unwrap_or_default());
+    links
+        .filter_map(|name| name.parse::<LinkName>().ok())
+        .any(|link| link.kind.hook() == Hook::Xdp && link.index == index && link.is_here())
+}
+
+/// Whether the kernel runs XDP programs; `None` if it does not tell us, for want of privileges.
+pub fn has_bpf() -> Option<bool> {
+    is_program_supported(ProgramType::Xdp).ok()
+}
+
+/// The name of a program, if the kernel tells.
+pub(in crate::datapath) fn program_name(id: u32) -> Option<String> {
+    let program = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id)?;
+    program.name_as_str().map(str::to_owned)
 }
 
 /// An instance that has maps of this build's layout.

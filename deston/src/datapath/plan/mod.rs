@@ -12,6 +12,7 @@ use std::net::IpAddr;
 pub(super) use system::has_csum_ipv6;
 
 pub use reason::Reason;
+pub use system::{OLDEST as OLDEST_KERNEL, version as kernel_version};
 
 use super::host::{Host, HostError, Kind, Link, NativeXdp, Network, Path, Route};
 use super::kernel::Hook;

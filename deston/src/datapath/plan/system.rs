@@ -4,7 +4,7 @@
 use super::Reason;
 
 /// The oldest kernel that this build is meant for.
-pub(super) const OLDEST: (u32, u32) = (6, 1);
+pub const OLDEST: (u32, u32) = (6, 1);
 
 /// The first kernel that knows `BPF_F_IPV6` of `bpf_l4_csum_replace`.
 const CSUM_IPV6: (u32, u32) = (6, 16);
@@ -50,7 +50,7 @@ fn may_load(status: &str) -> bool {
 }
 
 /// Major and minor number of a kernel release such as "6.1.0-56-amd64".
-fn version(release: &str) -> Option<(u32, u32)> {
+pub fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }

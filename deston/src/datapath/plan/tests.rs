@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use deston_common::net::Mac;
 
 use super::*;
-use crate::datapath::host::{Address, Device, Way};
+use crate::datapath::host::{Address, Device, Peer, Way};
 
 const NIC: u32 = 2;
 const OTHER_NIC: u32 = 3;
@@ -19,7 +19,17 @@ fn ip(text: &str) -> IpAddr {
 fn network() -> Network {
     let device = |(index, name, kind): (u32, &str, Kind)| {
         let mac = Mac::from_octets([2, 0, 0, 0, 0, index as u8]);
-        (index, Device { index, name: name.to_owned(), mac, mtu: 1500, kind, vlan: None })
+        let device = Device {
+            index,
+            name: name.to_owned(),
+            mac,
+            mtu: 1500,
+            kind,
+            vlan: None,
+            peer: Peer::None,
+            xdp_program: None,
+        };
+        (index, device)
     };
     let devices: BTreeMap<u32, Device> = [
         (1, "lo", Kind::Loopback),

@@ -8,6 +8,7 @@ use deston::datapath::{Hook, Kernel, Sizes};
 use deston_common::address::{AddressEntry, flags};
 use deston_common::conntrack::State;
 use deston_common::flow::{FlowEntry, FlowKey, ReplyEntry};
+use deston_common::limits::DEFAULT_FLOWS;
 use deston_common::listener::{Forwarding, ListenerEntry};
 use deston_common::net::{Be16, Ipv6Be, TCP};
 use deston_common::sequence;
@@ -18,16 +19,64 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::inject::PORT_BITS;
 
-/// Promoted flows that there is room for: twice as many as the largest case has.
-const FLOWS: u32 = 1 << 20;
-/// Half-open flows that there is room for: the default.
-const HALF_OPEN: u32 = 1 << 16;
-/// Promoted flows with `nat`.
-pub(crate) const NAT_FLOWS: u32 = 1 << 19;
-/// Promoted flows of each other kind.
-pub(crate) const DSR_FLOWS: u32 = 1 << 16;
-/// Servers of each family: one for each port range of the flows with `nat`.
-const SERVERS: u16 = (NAT_FLOWS >> PORT_BITS) as u16;
+/// A balancer with flows of both families.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Field {
+    /// Tables of the default size, and 65,536 flows with `nat`.
+    Nat,
+    /// The same with `dsr-l2`.
+    DsrL2,
+    /// The same with `dsr-ipip`.
+    DsrIpip,
+    /// Tables four times as large, and eight times as many flows with `nat`.
+    Large,
+}
+
+impl Field {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Nat, Self::DsrL2, Self::DsrIpip, Self::Large];
+
+    /// How many flows there are in each family.
+    pub(crate) fn flows(self) -> u32 {
+        match self {
+            Self::Nat | Self::DsrL2 | Self::DsrIpip => 1 << 16,
+            Self::Large => 1 << 19,
+        }
+    }
+
+    pub(crate) fn forwarding(self) -> Forwarding {
+        match self {
+            Self::Nat | Self::Large => Forwarding::Nat,
+            Self::DsrL2 => Forwarding::DsrL2,
+            Self::DsrIpip => Forwarding::DsrIpip,
+        }
+    }
+
+    fn sizes(self) -> Sizes {
+        match self {
+            Self::Nat | Self::DsrL2 | Self::DsrIpip => Sizes::default(),
+            Self::Large => Sizes { flows: 4 * DEFAULT_FLOWS, ..Sizes::default() },
+        }
+    }
+
+    /// Loads and fills the balancer.
+    pub(crate) fn fill(self) -> Result<Kernel> {
+        let mut kernel = Kernel::load(self.sizes())?;
+        for family in [Family::V4, Family::V6] {
+            servers(&mut kernel, family, Pool::Known)?;
+            servers(&mut kernel, family, Pool::Fresh)?;
+            addresses(&mut kernel, family)?;
+            listeners(&mut kernel, family, self.forwarding())?;
+            for number in 0..self.flows() {
+                flow(&mut kernel, family, self.forwarding(), number)?;
+            }
+        }
+        Ok(kernel)
+    }
+}
+
+/// Servers of each pool: one for each port range of the flows with `nat`.
+const SERVERS: u16 = 1 << (19 - PORT_BITS);
 /// Port of the first flow's client, above the range of SNAT ports as a Linux client's is.
 const CLIENT_PORT: u16 = 32_768;
 
@@ -44,34 +93,14 @@ pub(crate) fn fresh_listener(family: Family) -> SocketAddr {
     SocketAddr::new(family.listener().ip(), FRESH_PORT)
 }
 
-/// Where packets of the listener with this forwarding go.
-pub(crate) fn listener(family: Family, forwarding: Forwarding) -> SocketAddr {
-    let port = 8_000 + forwarding as u16;
-    SocketAddr::new(family.listener().ip(), port)
+/// Where packets of known flows go.
+pub(crate) fn listener(family: Family) -> SocketAddr {
+    family.listener()
 }
 
 /// Where the first flow's server sends its packets from, and to.
 pub(crate) fn reply(family: Family) -> (SocketAddr, SocketAddr) {
     (family.server(1), SocketAddr::new(family.snat(1), *SNAT_PORTS.start()))
-}
-
-/// Loads and fills the balancer.
-pub(crate) fn fill() -> Result<Kernel> {
-    let mut kernel = Kernel::load(Sizes { flows: FLOWS, half_open: HALF_OPEN })?;
-    for family in [Family::V4, Family::V6] {
-        servers(&mut kernel, family, Pool::Known)?;
-        servers(&mut kernel, family, Pool::Fresh)?;
-        addresses(&mut kernel, family)?;
-        listeners(&mut kernel, family)?;
-        for number in 0..NAT_FLOWS {
-            flow(&mut kernel, family, Forwarding::Nat, number)?;
-        }
-        for number in 0..DSR_FLOWS {
-            flow(&mut kernel, family, Forwarding::DsrL2, number)?;
-            flow(&mut kernel, family, Forwarding::DsrIpip, number)?;
-        }
-    }
-    Ok(kernel)
 }
 
 /// Removes what new flows have left.
@@ -135,8 +164,8 @@ fn addresses(kernel: &mut Kernel, family: Family) -> Result<()> {
     Ok(())
 }
 
-fn listeners(kernel: &mut Kernel, family: Family) -> Result<()> {
-    let mut put = |address: SocketAddr, pool: Pool, forwarding| {
+fn listeners(kernel: &mut Kernel, family: Family, forwarding: Forwarding) -> Result<()> {
+    let mut put = |address: SocketAddr, pool: Pool| {
         let pool = pool.number(family);
         let entry = ListenerEntry {
             pool,
@@ -145,10 +174,8 @@ fn listeners(kernel: &mut Kernel, family: Family) -> Result<()> {
         };
         kernel.put_listener(address.ip(), address.port(), TCP, &entry)
     };
-    for forwarding in [Forwarding::Nat, Forwarding::DsrL2, Forwarding::DsrIpip] {
-        put(listener(family, forwarding), Pool::Known, forwarding)?;
-    }
-    put(fresh_listener(family), Pool::Fresh, Forwarding::Nat)?;
+    put(listener(family), Pool::Known)?;
+    put(fresh_listener(family), Pool::Fresh)?;
     Ok(())
 }
 
@@ -160,7 +187,7 @@ fn flow(kernel: &mut Kernel, family: Family, forwarding: Forwarding, number: u32
         (after(first.ip(), address), Be16::from_host(first.port() + port as u16))
     };
     let to = {
-        let to = listener(family, forwarding);
+        let to = listener(family);
         (to.ip().into(), Be16::from_host(to.port()))
     };
     let key = FlowKey::new(client, to, TCP);

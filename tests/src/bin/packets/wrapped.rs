@@ -3,11 +3,10 @@
 
 use anyhow::{Result, bail};
 use deston::datapath::Kernel;
-use deston_common::listener::Forwarding;
 use deston_tests::kernel::Family;
 use deston_tests::packet::{Packet, flags};
 
-use crate::field::{self, DSR_FLOWS, NAT_FLOWS};
+use crate::field::{self, Field};
 use crate::inject::{Frames, Injector, Then, Varies, Verdict};
 use crate::stats::Rounds;
 
@@ -43,6 +42,7 @@ struct Case {
     name: String,
     frames: Frames,
     kind: Kind,
+    field: Field,
     passes: u32,
     verdict: Verdict,
     rounds: Rounds,
@@ -50,21 +50,27 @@ struct Case {
     sent: u64,
 }
 
-pub(crate) fn measure() -> Result<()> {
+/// Measures the cases whose name holds `only`.
+pub(crate) fn measure(only: &str) -> Result<()> {
     let mut injector = Injector::load()?;
     eprintln!("opening flows");
-    let mut kernel = field::fill()?;
+    let mut kernels = Vec::new();
+    for field in Field::ALL {
+        kernels.push(field.fill()?);
+    }
     let mut cases = cases();
+    cases.retain(|case| case.kind == Kind::Empty || case.name.contains(only));
     for round in 0..ROUNDS {
         eprintln!("round {} of {ROUNDS}", round + 1);
         let count = cases.len();
         for place in 0..count {
             let place = if round % 2 == 0 { place } else { count - 1 - place };
-            run(&mut injector, &mut kernel, &mut cases[place])?;
+            let case = &mut cases[place];
+            run(&mut injector, &mut kernels[case.field as usize], case)?;
         }
     }
     print(&cases);
-    programs(&kernel)
+    programs(&kernels[0])
 }
 
 /// One measurement of one case. Where others kept the processor for a second, flows were silent for
@@ -83,7 +89,7 @@ fn run(injector: &mut Injector, kernel: &mut Kernel, case: &mut Case) -> Result<
 fn attempt(injector: &mut Injector, kernel: &mut Kernel, case: &mut Case) -> Result<Option<f64>> {
     let count = match case.kind {
         Kind::New => NEW_FLOWS,
-        Kind::Empty | Kind::Known | Kind::Evicting => case.frames.flows.clamp(FRAMES, NAT_FLOWS),
+        Kind::Empty | Kind::Known | Kind::Evicting => case.frames.flows.max(FRAMES),
     };
     let runs = count.div_ceil(case.passes);
     if case.kind == Kind::Empty {
@@ -115,45 +121,51 @@ fn attempt(injector: &mut Injector, kernel: &mut Kernel, case: &mut Case) -> Res
 }
 
 fn cases() -> Vec<Case> {
-    let listener = |family| field::listener(family, Forwarding::Nat);
-    let v4 = Packet::tcp(field::client(Family::V4), listener(Family::V4), flags::ACK);
+    let v4 = Packet::tcp(field::client(Family::V4), field::listener(Family::V4), flags::ACK);
+    let empty = |what: &str, passes| Case {
+        verdict: Verdict::Pass,
+        passes,
+        ..case(what.to_owned(), &v4, 1, Field::Nat, Kind::Empty)
+    };
     let mut cases = vec![
-        case("empty program".to_owned(), &v4, 1, Kind::Empty),
-        Case {
-            passes: SLOW_PASSES,
-            ..case("empty program, 10 frames".to_owned(), &v4, 1, Kind::Empty)
-        },
+        empty("empty program", PASSES),
+        empty("empty program, 10 frames in each run", SLOW_PASSES),
     ];
     for family in [Family::V4, Family::V6] {
         let client = field::client(family);
-        let foreign = (family.stranger(), 80);
-        let known = |what: &str, packet: &Packet, flows| {
-            case(format!("{family:?} {what}, {flows} flows"), packet, flows, Kind::Known)
+        let known = |what: &str, packet: &Packet, flows, field| {
+            case(format!("{family:?} {what}, {flows} flows"), packet, flows, field, Kind::Known)
         };
-        let foreign = Packet::tcp(client, foreign, flags::ACK);
-        cases.push(Case { verdict: Verdict::Pass, ..known("foreign packet", &foreign, 1) });
-        let ack = Packet::tcp(client, listener(family), flags::ACK);
+        let foreign = Packet::tcp(client, (family.stranger(), 80), flags::ACK);
+        let foreign = case(
+            format!("{family:?} foreign packet"),
+            &foreign,
+            1,
+            Field::Nat,
+            Kind::Known,
+        );
+        cases.push(Case { verdict: Verdict::Pass, ..foreign });
+        let ack = Packet::tcp(client, field::listener(family), flags::ACK);
         let (server, snat) = field::reply(family);
         let reply = Packet::tcp(server, snat, flags::ACK);
-        for flows in [1, 1 << 10, 1 << 16, NAT_FLOWS] {
-            cases.push(known("nat", &ack, flows));
+        let all = [(1, Field::Nat), (1 << 10, Field::Nat), (1 << 16, Field::Nat), (1 << 19, Field::Large)];
+        for (flows, field) in all {
+            cases.push(known("nat", &ack, flows, field));
         }
-        for flows in [1, 1 << 10, 1 << 16, NAT_FLOWS] {
-            let mut case = known("nat reply", &reply, flows);
+        for (flows, field) in all {
+            let mut case = known("nat reply", &reply, flows, field);
             case.frames.varies = Varies::Reply;
             cases.push(case);
         }
-        for (forwarding, name) in [(Forwarding::DsrL2, "dsr-l2"), (Forwarding::DsrIpip, "dsr-ipip")]
-        {
-            let to = field::listener(family, forwarding);
-            for flows in [1, 1 << 10, DSR_FLOWS] {
-                cases.push(known(name, &Packet::tcp(client, to, flags::ACK), flows));
+        for (field, name) in [(Field::DsrL2, "dsr-l2"), (Field::DsrIpip, "dsr-ipip")] {
+            for flows in [1, 1 << 10, 1 << 16] {
+                cases.push(known(name, &ack, flows, field));
             }
         }
         let syn = Packet::tcp(client, field::fresh_listener(family), flags::SYN);
         let fresh = |what: &str, kind| Case {
             passes: SLOW_PASSES,
-            ..case(format!("{family:?} {what}"), &syn, 1 << 22, kind)
+            ..case(format!("{family:?} {what}"), &syn, 1 << 22, Field::Nat, kind)
         };
         cases.push(fresh("nat, new flow", Kind::New));
         cases.push(fresh("nat, new flow, evicting", Kind::Evicting));
@@ -161,10 +173,18 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-fn case(name: String, packet: &Packet, flows: u32, kind: Kind) -> Case {
-    let verdict = if kind == Kind::Empty { Verdict::Pass } else { Verdict::Redirect };
+fn case(name: String, packet: &Packet, flows: u32, field: Field, kind: Kind) -> Case {
     let frames = Frames { packet: packet.clone(), flows, varies: Varies::Source };
-    Case { name, frames, kind, passes: PASSES, verdict, rounds: Rounds::default(), sent: 0 }
+    Case {
+        name,
+        frames,
+        kind,
+        field,
+        passes: PASSES,
+        verdict: Verdict::Redirect,
+        rounds: Rounds::default(),
+        sent: 0,
+    }
 }
 
 fn print(cases: &[Case]) {

@@ -1,0 +1,60 @@
+//! Somebody else's program in the place of ours: an interface has one for XDP.
+
+use super::facts::is_optional;
+use super::{Facts, Finding, Kind, Severity};
+use crate::datapath::{Examined, Hook, Interface, Program};
+
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
+    let of_listener = |examined: &Examined| {
+        if examined.hook() != Some(Hook::Xdp) {
+            return Vec::new();
+        }
+        let interfaces = examined.interfaces();
+        let interfaces = interfaces.iter().filter_map(|index| facts.interface(*index));
+        interfaces.filter_map(|interface| finding(examined, interface)).collect()
+    };
+    facts.site.listeners.iter().flat_map(of_listener).collect()
+}
+
+fn finding(examined: &Examined, interface: &Interface) -> Option<Finding> {
+    let Program::Foreign { name } = &interface.program else { return None };
+    let named = name.as_ref().map(|name| format!(" `{name}`")).unwrap_or_default();
+    let listener = &examined.listener.name;
+    let device = &interface.name;
+    let (severity, comes) = if is_optional(&examined.listener) {
+        (Severity::Warning, "is carried at TC instead")
+    } else {
+        (Severity::Fault, "cannot be carried")
+    };
+    let told =
+        format!("interface {device} has another XDP program{named}: listener {listener} {comes}");
+    let command = format!("ip link set dev {device} xdp off");
+    Some(Finding::command(Kind::ForeignProgram, severity, told, command))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Mend;
+    use super::super::testing::{SERVERS, at, healthy};
+    use super::*;
+    use crate::datapath::Chosen;
+
+    #[test]
+    fn another_program_is_taken_off() {
+        let mut facts = healthy();
+        at(&mut facts, SERVERS).program = Program::Foreign { name: Some("filter".to_owned()) };
+        let found = &judge(&facts)[0];
+        assert!(found.told.contains("has another XDP program `filter`"), "{}", found.told);
+        assert_eq!(found.mend, Mend::Command("ip link set dev servers xdp off".to_owned()));
+    }
+
+    #[test]
+    fn our_own_is_none_and_tc_does_not_mind() {
+        let mut facts = healthy();
+        at(&mut facts, SERVERS).program = Program::Ours;
+        assert_eq!(judge(&facts), []);
+        at(&mut facts, SERVERS).program = Program::Foreign { name: None };
+        facts.site.listeners[0].chosen = Ok(Chosen { hook: Hook::Tc, why_not_xdp: None });
+        assert_eq!(judge(&facts), []);
+    }
+}
