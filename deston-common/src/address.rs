@@ -5,7 +5,8 @@ use crate::plain_bytes;
 
 /// Bits of `AddressEntry::flags`.
 pub mod flags {
-    /// Listeners have this address.
+    /// Listeners have this address, or the host talks to servers of `dnat` from it: what they send
+    /// here is no reply of theirs to a client.
     pub const LISTENER: u32 = 1;
     /// Packets to servers come from this address and the ports of the entry's range.
     pub const SNAT: u32 = 2;

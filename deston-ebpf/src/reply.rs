@@ -150,18 +150,13 @@ fn flow_anew<F: Family>(
 #[inline(never)]
 fn unpromoted<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
     let Some(reply) = half::reply::<F>(&cx.key) else {
-        if cx.role & address::flags::DNAT_SERVER == 0 {
+        // What a server sends to an address of ours is for the host, which probes it, or comes as
+        // from a client.
+        let is_ours = cx.role & (address::flags::LISTENER | address::flags::SNAT) != 0;
+        if cx.role & address::flags::DNAT_SERVER == 0 || is_ours {
             return Verdict::GO_ON;
         }
-        let said = static_reply::run::<F, P>(packet, cx);
-        // A server may be a client too.
-        let may_be_a_clients = cx.role & (address::flags::LISTENER | address::flags::SNAT) != 0;
-        let is_none =
-            said == Verdict::of(Outcome::Unrelated) || said == Verdict::of(Outcome::Fragment);
-        if is_none && may_be_a_clients {
-            return Verdict::GO_ON;
-        }
-        return said;
+        return static_reply::run::<F, P>(packet, cx);
     };
     // SAFETY: as in `run`.
     let (its, id) = unsafe { ((*reply).flags, (*reply).server) };

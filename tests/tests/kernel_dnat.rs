@@ -87,6 +87,23 @@ fn packets_of_a_server_that_are_no_replies_are_passed() {
     });
 }
 
+#[test]
+fn what_a_server_sends_to_the_host_itself_is_passed() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = dnat(setting);
+        lab.static_reply(1);
+        let server = setting.family.server(1);
+        let host = (lab.listener_address().ip(), 40_000);
+        let table = [
+            ("an answer to a probe", Packet::tcp(server, host, SYN_ACK)),
+            ("a datagram", Packet::udp(server, host, b"x")),
+        ];
+        let count = rows(table, |packet| lab.passes(&packet, Outcome::Unrelated));
+        assert_eq!(count, 2);
+    });
+}
+
 /// A flow of one listener's server, whose entries are lost.
 fn lost(lab: &mut Lab, udp: bool) -> Connection {
     let connection = if udp { lab.exchange(1) } else { lab.establish(1) };

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use deston_common::outcome::Outcome;
 use deston_tests::lab::visit::{
     LIMIT, NO_HEALTH, PORT, config, counted, echo, greeted, second_listener, visit,
 };
@@ -109,4 +110,18 @@ fn the_kernel_guards_listeners_of_userspace() {
     deston.wait();
     let log = deston.rest_of_log();
     assert!(counted(&log, "denied") > 0 && counted(&log, "to_stack") > 0, "{log}");
+}
+
+#[test]
+fn servers_of_dnat_answer_the_probes_of_the_balancer() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    lab.servers[0].run(&["ip", "route", "add", "default", "via", "203.0.113.17"]);
+    let probes = "[load_balancer.health]\nkind = \"tcp\"\ninterval = \"100ms\"";
+    let dnat = config("forwarding = \"dnat\"", probes, &[(server.address(), "")]);
+    let deston = Deston::serving(&lab.balancer, &dnat.replace("\"xdp\"", "\"tc\""));
+    wait_until("probes are answered", || deston.counted(Outcome::Unrelated) > 20);
+    assert_eq!(deston.counted(Outcome::NoNextHop), 0);
+    assert_eq!(lab.client.within(|| visit(listener(PORT)).unwrap()), 1);
 }

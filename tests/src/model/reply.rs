@@ -145,12 +145,15 @@ impl Model {
     /// A reply without a flow: its server serves one listener alone, and is given that one's
     /// address. The way to the client is asked of the host's routes.
     fn static_reply(&mut self, packet: &mut Packet, role: &Meaning) -> Option<Outcome> {
+        if role.listener || role.snat {
+            // For the host, or as from a client.
+            return None;
+        }
         let key = (packet.tuple.source, packet.tuple.protocol);
         let Some(found) = self.settings.static_replies.get(&key).copied() else {
-            // A server may be a client too.
             let outcome =
                 if packet.part == Part::Later { Outcome::Fragment } else { Outcome::Unrelated };
-            return (!role.listener && !role.snat).then_some(outcome);
+            return Some(outcome);
         };
         if found.hook != packet.hook {
             return Some(Outcome::OtherHook);

@@ -220,6 +220,10 @@ fn add_addresses(facts: &Facts<'_>, contents: &mut Contents) {
     for open in facts.listeners.iter().filter(|open| forwards(open, model::Forwarding::Dnat)) {
         for known in servers(facts, open) {
             contents.add_address(known.address.ip(), &with(address::DNAT_SERVER));
+            // The host probes the server from here, and is not a client.
+            for own in &known.sources {
+                contents.add_address(*own, &with(address::LISTENER));
+            }
         }
     }
 }
