@@ -137,18 +137,18 @@ fn cases() -> Vec<Case> {
             case(format!("{family:?} {what}, {flows} flows"), packet, flows, field, Kind::Known)
         };
         let foreign = Packet::tcp(client, (family.stranger(), 80), flags::ACK);
-        let foreign = case(
-            format!("{family:?} foreign packet"),
-            &foreign,
-            1,
-            Field::Nat,
-            Kind::Known,
-        );
+        let foreign =
+            case(format!("{family:?} foreign packet"), &foreign, 1, Field::Nat, Kind::Known);
         cases.push(Case { verdict: Verdict::Pass, ..foreign });
         let ack = Packet::tcp(client, field::listener(family), flags::ACK);
         let (server, snat) = field::reply(family);
         let reply = Packet::tcp(server, snat, flags::ACK);
-        let all = [(1, Field::Nat), (1 << 10, Field::Nat), (1 << 16, Field::Nat), (1 << 19, Field::Large)];
+        let all = [
+            (1, Field::Nat),
+            (1 << 10, Field::Nat),
+            (1 << 16, Field::Nat),
+            (1 << 19, Field::Large),
+        ];
         for (flows, field) in all {
             cases.push(known("nat", &ack, flows, field));
         }
