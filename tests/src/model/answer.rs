@@ -65,7 +65,10 @@ impl Packet {
     /// options or extensions.
     fn complain(&mut self, kind: u8, code: u8, mtu: usize) -> bool {
         let header = if self.is_v6() { 40 } else { 20 };
-        let is_silent = self.tuple.protocol == self.icmp()
+        // Nobody on the loopback, which has no Ethernet addresses, is told at TC.
+        let is_loopback = self.hook == Hook::Tc && way_back(self).destination == [0; 6];
+        let is_silent = is_loopback
+            || self.tuple.protocol == self.icmp()
             || self.part == Part::Later
             || self.flags & tcp::RST != 0
             || self.l4 - self.l3 != header;

@@ -11,7 +11,7 @@ use super::outcome::Outcome;
 use super::phase::State;
 use super::settings::{Forwarding, Hop, Id, Listener};
 use super::tables::{Flow, Reply, Terms};
-use super::tuple::{TCP, Tuple};
+use super::tuple::{TCP, Tuple, UDP};
 
 /// A half-open claim of this age may be stolen though its server has answered, nanoseconds.
 const STEAL_AFTER: u64 = 1_000_000_000;
@@ -83,7 +83,7 @@ impl Model {
                 server,
                 forwarding: listener.forwarding,
                 hook: packet.hook,
-                one_packet: listener.one_packet,
+                one_packet: listener.one_packet && packet.tuple.protocol == UDP,
                 opened: now,
             },
         };

@@ -106,10 +106,7 @@ impl Model {
                 packet.send(&server.hop);
                 return Outcome::ErrorForwarded;
             }
-            Forwarding::DsrIpip => {
-                packet.wrap(&server);
-                return Outcome::ErrorForwarded;
-            }
+            Forwarding::DsrIpip => return packet.wrap(&server, Outcome::ErrorForwarded),
         }
         packet.retell(quote, &flow.reply, to);
         packet.send(&server.hop);
@@ -152,10 +149,11 @@ fn read_quote(packet: &Packet) -> Option<Quote> {
 
 impl Packet {
     /// Makes the quote one of a packet with the tuple `quoted`, and gives the error the addresses of
-    /// `to`. What changes in the quote changes the error's checksum. A quoted TCP checksum lies
-    /// beyond the eight bytes and is left.
+    /// `to`. The quote's own checksums are mended, TCP's if the quote reaches so far; and all that
+    /// changes in the quote changes the error's checksum.
     fn retell(&mut self, quote: &Quote, quoted: &Tuple, to: Tuple) {
-        let end = quote.l4 + 8;
+        let has_sum = quoted.protocol == TCP && quote.l4 + 18 <= self.l3 + self.ip_len;
+        let end = quote.l4 + if has_sum { 18 } else { 8 };
         let before = self.frame[quote.l3..end].to_vec();
         let (from, becomes) = (addresses(&quote.tuple), addresses(quoted));
         let mut inner = Change::default();
@@ -170,6 +168,8 @@ impl Packet {
         put(&mut self.frame, quote.l4, &ports.concat());
         if quoted.protocol == UDP {
             self.mend(quote.l4 + 6, &inner, true);
+        } else if has_sum {
+            self.mend(quote.l4 + 16, &inner, false);
         }
         let mut change = Change::default();
         change.replace(&before, &self.frame[quote.l3..end]);

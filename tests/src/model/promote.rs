@@ -46,6 +46,10 @@ impl Model {
                 return Some(Said::Stop(Outcome::FlowsFull));
             }
         }
+        // An entry that was lost has been made anew meanwhile, from the old flow's reply entry.
+        if self.tables.flows.contains_key(key) {
+            return Some(Said::Stop(Outcome::Raced));
+        }
         is_full(Tables::count(&self.tables.flows, key.source))
             .then_some(Said::Stop(Outcome::FlowsFull))
     }

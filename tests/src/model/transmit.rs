@@ -32,10 +32,7 @@ impl Model {
         match packet.forwarding {
             Forwarding::Nat | Forwarding::Dnat => packet.translate(),
             Forwarding::DsrL2 => {}
-            Forwarding::DsrIpip => {
-                packet.wrap(&server);
-                return Outcome::Forwarded;
-            }
+            Forwarding::DsrIpip => return packet.wrap(&server, Outcome::Forwarded),
         }
         packet.send(&server.hop);
         Outcome::Forwarded
@@ -51,6 +48,10 @@ impl Model {
         packet.send(hop);
         Outcome::Replied
     }
+}
+
+fn ethernet_type(is_v6: bool) -> [u8; 2] {
+    if is_v6 { [0x86, 0xdd] } else { [8, 0] }
 }
 
 fn outer_len(server: &Server) -> usize {
@@ -133,8 +134,12 @@ impl Packet {
         self.mend(l3 + 10, &change, false);
     }
 
-    /// Puts the packet into another, and sends that.
-    pub(super) fn wrap(&mut self, server: &Server) {
+    /// Puts the packet into another, and sends that. At TC the kernel finds no IP header behind a tag
+    /// that stands in the frame; the first of a real packet stands beside it.
+    pub(super) fn wrap(&mut self, server: &Server, done: Outcome) -> Outcome {
+        if self.hook == Hook::Tc && !self.tags.is_empty() {
+            return Outcome::NoNextHop;
+        }
         self.to = None;
         self.readdress(self.ttl.wrapping_sub(1));
         let protocol = if self.tuple.is_v6() { IPV6 } else { IPIP };
@@ -142,7 +147,10 @@ impl Packet {
         let header = network_header(&outer, self.ip_len);
         self.frame.splice(self.l3..self.l3, header);
         self.tuple = outer;
+        let kind = ethernet_type(self.tuple.is_v6());
+        put(&mut self.frame, self.l3 - 2, &kind);
         self.send(&server.hop);
+        done
     }
 
     /// Writes the Ethernet header of a way: addresses, tags, type.
@@ -163,7 +171,7 @@ impl Packet {
             tags = inner;
         }
         front.extend(tags.iter().flatten());
-        front.extend(if self.tuple.is_v6() { [0x86, 0xdd] } else { [8, 0] });
+        front.extend(ethernet_type(self.tuple.is_v6()));
         self.frame.splice(..self.l3, front);
     }
 }

@@ -55,14 +55,15 @@ impl Loaded {
             Step::Address(address, Some(meaning)) => {
                 kernel.put_address(*address, &entries::address(meaning))?;
             }
-            Step::Address(address, None) => kernel.remove_address(*address)?,
+            // What a shrunk run removes may not be there.
+            Step::Address(address, None) => drop(kernel.remove_address(*address)),
             Step::Listener(side, protocol, Some(listener)) => {
                 kernel.put_snat_addresses(listener.number, &listener.snat_addresses)?;
                 let entry = entries::listener(listener);
                 kernel.put_listener(side.ip(), side.port(), *protocol, &entry)?;
             }
             Step::Listener(side, protocol, None) => {
-                kernel.remove_listener(side.ip(), side.port(), *protocol)?;
+                drop(kernel.remove_listener(side.ip(), side.port(), *protocol));
             }
             Step::Server(id, server) => {
                 kernel.put_server(ServerId(*id), &entries::server(server))?;
@@ -88,7 +89,6 @@ impl Loaded {
             // The host's routes are the namespace's.
             Step::Route(..) => {}
             Step::Expire(idle) => self.expire(idle)?,
-            // What a shrunk run loses may not be there.
             Step::Lose(Entry::Flow, key) => drop(kernel.remove_flow(&entries::key(key))),
             Step::Lose(Entry::Reply, key) => drop(kernel.remove_reply(&entries::key(key))),
             Step::Lose(Entry::HalfFlow, key) => drop(kernel.remove_half_flow(&entries::key(key))),
@@ -113,7 +113,7 @@ impl Loaded {
     }
 
     /// Forgets everything. Entries that cannot be removed are made as old as time, and tables that
-    /// the next run begins with are left.
+    /// the next run replaces before its first packet are left.
     pub(super) fn reset(&mut self, next: &[Step]) -> Result<(), KernelError> {
         self.forget_flows()?;
         let kernel = &mut self.kernel;
@@ -133,11 +133,11 @@ impl Loaded {
         for (server, protocol) in self.static_replies.drain(..) {
             kernel.remove_static_reply(server, protocol)?;
         }
-        let first = |pool: u32| {
-            next.iter().find(|step| matches!(step, Step::Table(other, _) if *other == pool))
-        };
-        let is_left = |pool: &u32, table: &settings::Table| matches!(first(*pool), Some(Step::Table(_, other)) if other == table);
-        for (pool, _) in self.tables.extract_if(.., |pool, table| !is_left(pool, table)) {
+        let world = next.iter().take_while(|step| !matches!(step, Step::Packet(..)));
+        let replaced: Vec<u32> = world
+            .filter_map(|step| if let Step::Table(pool, _) = step { Some(*pool) } else { None })
+            .collect();
+        for (pool, _) in self.tables.extract_if(.., |pool, _| !replaced.contains(pool)) {
             kernel.put_table(pool, &Table::EMPTY)?;
             self.emptied.push(pool);
         }

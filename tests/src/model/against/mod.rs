@@ -3,6 +3,7 @@
 mod entries;
 mod loaded;
 mod play;
+pub(super) mod routes;
 mod shrink;
 mod states;
 

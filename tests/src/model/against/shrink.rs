@@ -68,11 +68,12 @@ pub(super) fn told(steps: &[Step]) -> String {
     steps.iter().map(tell).collect()
 }
 
-/// Bytes, sixteen a line.
+/// The first bytes, sixteen a line: what a difference is about stands in the headers.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let line = |line: &[u8]| {
         let bytes: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("    {}\n", bytes.join(" "))
     };
-    bytes.chunks(16).map(line).collect()
+    let told: String = bytes.chunks(16).take(12).map(line).collect();
+    if bytes.len() > 192 { format!("{told}    .. {} bytes\n", bytes.len()) } else { told }
 }

@@ -34,7 +34,7 @@ impl Generator {
 
     /// The process changes something, or something is lost.
     pub(super) fn change(&mut self, model: &Model) -> Step {
-        match self.dice.weighed(&[400, 100, 20, 100, 10, 60]) {
+        match self.dice.weighed(&[600, 100, 20, 100, 10, 60]) {
             0 => self.another_server(model),
             1 => self.another_listener(model),
             2 => self.another_table(model),

@@ -24,6 +24,7 @@ use pieces::Started;
 pub use shape::{Carried, Piece, Shape};
 use talk::Numbers;
 use world::World;
+pub(super) use world::known_clients;
 
 /// Makes up one run.
 pub struct Generator {
@@ -59,7 +60,7 @@ impl Generator {
 
     /// The next step, given what the model knows.
     pub fn step(&mut self, model: &Model) -> Step {
-        match self.dice.weighed(&[300, 1, 575, 7]) {
+        match self.dice.weighed(&[300, 1, 575, 9]) {
             0 => self.tick(model),
             1 => self.leap(model),
             2 => Step::Packet(self.hook, self.frame(model)),
@@ -77,6 +78,20 @@ impl Generator {
             5 => self.echo().frame(),
             _ => self.foreign().frame(),
         };
-        if self.dice.permille(40) { self.damaged(frame) } else { frame }
+        if !self.dice.permille(40) {
+            return frame;
+        }
+        let damaged = self.damaged(frame.clone());
+        if is_run(self.hook, &damaged) { damaged } else { frame }
     }
+}
+
+/// Whether the kernel runs a program on a frame: at TC not on one whose network header is cut.
+fn is_run(hook: Hook, frame: &[u8]) -> bool {
+    let least = match (hook, frame.get(12..14)) {
+        (Hook::Tc, Some([8, 0])) => 34,
+        (Hook::Tc, Some([0x86, 0xdd])) => 54,
+        (Hook::Tc | Hook::Xdp, _) => 14,
+    };
+    frame.len() >= least
 }

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::super::against::routes;
 use super::super::settings::{
     Forwarding, Globals, Hook, Hop, Id, Index, Listener, Meaning, OnDown, Server, Stand,
     StaticReply, Table, Timeouts,
@@ -99,6 +100,12 @@ pub(crate) fn build(dice: &mut Dice, hook: Hook) -> (World, Vec<Step>) {
     };
     let mtu = Step::Mtu(1, dice.of(&[0, 1_500, 600]));
     let mut steps = vec![Step::Globals(globals), mtu];
+    steps
+        .extend(known_clients().into_iter().map(|client| Step::Route(client, routes::hop(client))));
+    // The loopback has no Ethernet addresses.
+    if dice.permille(200) {
+        (world.ways[3].source, world.ways[3].destination) = ([0; 6], [0; 6]);
+    }
     for v6 in [false, true] {
         let count = dice.between(3, 6) as u16;
         world.clients.extend((0..count).map(|n| address(v6, Kind::Client, n)));
@@ -108,6 +115,12 @@ pub(crate) fn build(dice: &mut Dice, hook: Hook) -> (World, Vec<Step>) {
         listeners(dice, &mut world, &mut steps, v6, hook);
     }
     (world, steps)
+}
+
+/// The clients that the host has routes to.
+pub(in crate::model) fn known_clients() -> Vec<IpAddr> {
+    let of = |v6: bool| (0..2).map(move |n| address(v6, Kind::Client, n));
+    of(false).chain(of(true)).collect()
 }
 
 /// A way that frames come by: Ethernet addresses and tags.
@@ -139,13 +152,20 @@ pub(crate) fn server(dice: &mut Dice, v6: bool, n: u16) -> Server {
     let tags = if dice.permille(100) { pair } else { dice.of(&tags) };
     // Two servers each share an address.
     let side = SocketAddr::new(address(v6, Kind::Server, n / 2), 8_000 + n % 2);
+    let is_here = dice.permille(50);
     Server {
         side,
         snat: address(v6, Kind::Snat, 0),
         hop: Hop {
-            ifindex: if is_known { 2 } else { 0 },
+            ifindex: if !is_known {
+                0
+            } else if is_here {
+                1
+            } else {
+                2
+            },
             source: [2, 0, 0, 0, 3, 0],
-            destination: [2, 0, 0, 0, 4, n as u8],
+            destination: if is_here { [0; 6] } else { [2, 0, 0, 0, 4, n as u8] },
             mtu: dice.of(&[0, 0, 1_500, 400, 200]),
             tags,
         },
