@@ -140,7 +140,9 @@ fn tags_are_those_of_the_servers_link() {
         let table = table.map(|(name, client, server)| (name, (client, server)));
         for (_, forwarding) in BOTH {
             let count = rows(table, |(client, server)| {
-                if (setting.hook, forwarding) == (Hook::Tc, Forwarding::DsrIpip) && client != [] {
+                if (setting.hook, forwarding) == (Hook::Tc, Forwarding::DsrIpip)
+                    && !client.is_empty()
+                {
                     // The kernel has taken a tag off before TC sees the packet; a test run does not.
                     return;
                 }

@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use aya::maps::{Map, MapData, PerCpuArray};
-use deston::datapath::remove_instance;
+use deston::datapath::{Maps, remove_instance};
 use deston_common::outcome::Outcome;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -130,11 +129,8 @@ impl Deston {
 
     /// Packets of an outcome that the kernel has counted.
     pub fn counted(&self, outcome: Outcome) -> u64 {
-        let instance = PathBuf::from("/sys/fs/bpf/deston").join(&self.instance);
-        let home = std::fs::read_dir(instance).unwrap().next().expect("a layout").unwrap().path();
-        let map = MapData::from_pin(home.join("maps/OUTCOMES")).expect("the counters are pinned");
-        let outcomes: PerCpuArray<_, u64> = Map::PerCpuArray(map).try_into().unwrap();
-        outcomes.get(&(outcome as u32), 0).unwrap().iter().sum()
+        let maps = Maps::of_instance(&self.instance).expect("the counters are pinned");
+        maps.outcomes().unwrap()[outcome as usize]
     }
 
     /// Waits for a log line that contains `text`, and returns it. Lines before it are consumed.

@@ -12,15 +12,17 @@ use super::tuple::{TCP, Tuple};
 impl Packet {
     /// Turns a packet that is not carried into the answer to it, if there is one.
     pub(super) fn answer(&mut self, outcome: Outcome) -> bool {
-        let is_made = match outcome {
-            Outcome::ResetSent => self.reset(),
+        let is_made = if outcome == Outcome::ResetSent {
+            self.reset()
+        } else if outcome == Outcome::TtlExpired {
             // IPv6: type 3; IPv4: type 11.
-            Outcome::TtlExpired => self.complain(if self.is_v6() { 3 } else { 11 }, 0, 0),
+            self.complain(if self.is_v6() { 3 } else { 11 }, 0, 0)
+        } else if outcome == Outcome::TooBig && !self.divisible {
             // A router cuts what may be cut. IPv6: type 2; IPv4: type 3, code 4.
-            Outcome::TooBig if self.divisible => false,
-            Outcome::TooBig if self.is_v6() => self.complain(2, 0, self.fits),
-            Outcome::TooBig => self.complain(3, 4, self.fits),
-            _ => false,
+            let (kind, code) = if self.is_v6() { (2, 0) } else { (3, 4) };
+            self.complain(kind, code, self.fits)
+        } else {
+            false
         };
         if is_made {
             let back = way_back(self);
@@ -53,7 +55,7 @@ impl Packet {
         put(&mut self.frame, l4 + 8, &ack.to_be_bytes());
         self.frame[l4 + 13] = flags;
         let mut change = Change::default();
-        change.replace(&before, &self.frame[l4..l4 + 14].to_vec());
+        change.replace(&before, &self.frame[l4..l4 + 14]);
         self.mend(l4 + 16, &change, false);
         self.to = Some(reversed);
         self.readdress(TTL);

@@ -18,7 +18,7 @@ impl Model {
             said = self.open(packet, role);
         }
         match said {
-            Said::Carry => self.to_server(packet),
+            Said::Carry => self.send_to_server(packet),
             Said::Stop(outcome) => outcome,
             Said::GoOn => unreachable!("opening decides"),
         }

@@ -34,7 +34,7 @@ impl Model {
             return Some(outcome);
         }
         packet.to = Some(reply.flow.reversed());
-        Some(self.to_client(packet, &reply.hop))
+        Some(self.send_to_client(packet, &reply.hop))
     }
 
     /// Notes a server's packet in both entries of a promoted flow.
@@ -166,7 +166,7 @@ impl Model {
             return Some(Outcome::NoNextHop);
         };
         packet.to = Some(Tuple::new(found.listener, client, packet.tuple.protocol));
-        Some(self.to_client(packet, &hop))
+        Some(self.send_to_client(packet, &hop))
     }
 }
 

@@ -15,7 +15,7 @@ const IPV6: u8 = 41;
 
 impl Model {
     /// Sends a client's packet to its server.
-    pub(super) fn to_server(&mut self, packet: &mut Packet) -> Outcome {
+    pub(super) fn send_to_server(&mut self, packet: &mut Packet) -> Outcome {
         let server = self.server(packet.server).filter(|server| server.hop.ifindex != 0);
         let Some(server) = server.cloned() else { return Outcome::NoNextHop };
         if packet.is_too_old() {
@@ -39,7 +39,7 @@ impl Model {
     }
 
     /// Sends a server's packet to the client.
-    pub(super) fn to_client(&mut self, packet: &mut Packet, hop: &Hop) -> Outcome {
+    pub(super) fn send_to_client(&mut self, packet: &mut Packet, hop: &Hop) -> Outcome {
         if !packet.fits(hop, 0) {
             return Outcome::TooBig;
         }

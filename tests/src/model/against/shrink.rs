@@ -61,9 +61,12 @@ fn replay(mut player: Player<'_>, steps: &[Step]) -> Option<(usize, String)> {
 
 /// A run, told.
 pub(super) fn told(steps: &[Step]) -> String {
-    let tell = |step: &Step| match step {
-        Step::Packet(hook, frame) => format!("packet at {hook:?}\n{}", hex(frame)),
-        other => format!("{other:?}\n"),
+    let tell = |step: &Step| {
+        if let Step::Packet(hook, frame) = step {
+            format!("packet at {hook:?}\n{}", hex(frame))
+        } else {
+            format!("{step:?}\n")
+        }
     };
     steps.iter().map(tell).collect()
 }

@@ -22,7 +22,7 @@ impl Generator {
             _ => None,
         };
         // The packet in question went the other way.
-        let quoted = found.unwrap_or_else(|| self.from_client(model).tuple).reversed();
+        let quoted = found.unwrap_or_else(|| self.client_says(model).tuple).reversed();
         let v6 = quoted.is_v6();
         let quote = self.quote(&quoted);
         let protocol = if v6 { ICMPV6 } else { ICMP };

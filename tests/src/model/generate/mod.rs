@@ -70,8 +70,8 @@ impl Generator {
 
     fn frame(&mut self, model: &Model) -> Vec<u8> {
         let frame = match self.dice.weighed(&[430, 260, 70, 90, 60, 40, 30]) {
-            0 => self.from_client(model).frame(),
-            1 => self.from_server(model).frame(),
+            0 => self.client_says(model).frame(),
+            1 => self.server_says(model).frame(),
             2 => self.first_piece(model).frame(),
             3 => self.later_piece(model).frame(),
             4 => self.error(model),

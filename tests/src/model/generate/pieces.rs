@@ -18,8 +18,8 @@ impl Generator {
     pub(super) fn first_piece(&mut self, model: &Model) -> Shape {
         let mut shape = match self.dice.below(10) {
             0 => self.echo(),
-            1..4 => self.from_server(model),
-            _ => self.from_client(model),
+            1..4 => self.server_says(model),
+            _ => self.client_says(model),
         };
         shape.piece = Some(Piece { offset: 0, more: true, id: self.dice.below(6) as u32 });
         if self.started.len() >= REMEMBERED {
@@ -33,7 +33,7 @@ impl Generator {
     /// A later fragment, mostly of a datagram that has begun.
     pub(super) fn later_piece(&mut self, model: &Model) -> Shape {
         let mut shape = if self.started.is_empty() || self.dice.permille(150) {
-            self.from_client(model)
+            self.client_says(model)
         } else {
             self.dice.of(&self.started).shape
         };

@@ -45,7 +45,7 @@ impl Generator {
     }
 
     /// A client's packet.
-    pub(super) fn from_client(&mut self, model: &Model) -> Shape {
+    pub(super) fn client_says(&mut self, model: &Model) -> Shape {
         let tuple = self.client_tuple(model);
         let carried = if tuple.protocol == TCP {
             let promoted = model.tables.flows.get(&tuple);
@@ -116,7 +116,7 @@ impl Generator {
     }
 
     /// A server's packet.
-    pub(super) fn from_server(&mut self, model: &Model) -> Shape {
+    pub(super) fn server_says(&mut self, model: &Model) -> Shape {
         let tables = &model.tables;
         let found = match self.dice.below(10) {
             0..4 => any_key(&mut self.dice, &tables.replies),
