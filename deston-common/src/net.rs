@@ -285,6 +285,15 @@ impl Mac {
     }
 }
 
+impl Mac {
+    /// The words as they stand in memory.
+    #[inline(always)]
+    pub const fn words(&self) -> [u16; 3] {
+        let [a, b, c] = self.0;
+        [a, b, c]
+    }
+}
+
 impl Debug for Mac {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let [a, b, c, d, e, g] = self.octets();

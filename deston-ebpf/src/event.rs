@@ -95,7 +95,7 @@ pub(crate) fn traced<F: Family, P: Packet>(
     unsafe {
         (*place).kind = kind::TRACED;
         (*place).outcome = outcome;
-        (*place).at_ns = cx.now;
+        (*place).at_ns = settings::exactly_now();
         (*place).ifindex = packet.ifindex();
         (*place).len = cx.ip_len;
         widen(&raw mut (*place).key, &cx.key);

@@ -46,7 +46,8 @@ fn rate<F: Family>(cx: &Context<F::Address>, listener: &ListenerEntry) -> Result
     let key = BucketKey { client: cx.key.source.subscriber(), listener: listener.number };
     // SAFETY: one word, copied at once.
     let bucket = unsafe { F::buckets().get(&key).copied() }.unwrap_or_default();
-    let taken = bucket.take(cx.now, listener.rate_interval_ns, listener.rate_tolerance_ns);
+    let now = globals::exactly_now();
+    let taken = bucket.take(now, listener.rate_interval_ns, listener.rate_tolerance_ns);
     let Some(bucket) = taken else { return Err(Outcome::RateLimited) };
     let _ = F::buckets().insert(&key, &bucket, u64::from(BPF_ANY));
     Ok(())
