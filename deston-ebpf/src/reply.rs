@@ -191,8 +191,12 @@ fn first_words<F: Family>(
     let accepts = cx.flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN | tcp::ACK;
     // SAFETY: as in `run`.
     let known = half::flow::<F>(unsafe { &(*reply).flow });
+    // The flow has another server by now: what this one says is carried, and tells nothing.
+    // SAFETY: as in `run`.
+    let is_stray = known.is_some_and(|flow| unsafe { !(*flow).reply.is(&cx.key) });
     if let Some(flow) = known
         && is_rst
+        && !is_stray
         // SAFETY: as in `run`.
         && unsafe { (*flow).state } & State::REPLIED == 0
         && refused::<F>(flow)
@@ -211,6 +215,9 @@ fn first_words<F: Family>(
             (*reply).next_seq = cx.next_seq();
         }
         cx.reply = *reply;
+    }
+    if is_stray {
+        return Verdict::CARRY;
     }
     let promotes = cx.key.protocol == UDP && cx.part != part::LATER && its & flags::ONE_PACKET == 0;
     match known {

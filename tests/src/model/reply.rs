@@ -91,7 +91,9 @@ impl Model {
         let accepts = packet.flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN | tcp::ACK;
         let known = self.tables.half_flows.get(&before.flow).cloned();
         let is_answered = known.as_ref().is_none_or(|flow| flow.state.replied);
-        if is_reset && !is_answered && self.is_swallowed(&before.flow) {
+        // The flow has another server by now: what this one says tells nothing.
+        let is_stray = known.as_ref().is_some_and(|flow| flow.reply != *key);
+        if is_reset && !is_stray && !is_answered && self.is_swallowed(&before.flow) {
             return Said::Stop(Outcome::RefusalSwallowed);
         }
         let mut reply = before.clone();
@@ -100,6 +102,9 @@ impl Model {
             (reply.first_seq, reply.next_seq) = (packet.seq, packet.next_seq());
         }
         self.tables.half_replies.insert(*key, reply.clone());
+        if is_stray {
+            return Said::Carry;
+        }
         let is_datagram = key.protocol == UDP;
         let promotes = is_datagram && packet.part != Part::Later && !reply.terms.one_packet;
         if known.is_some() {

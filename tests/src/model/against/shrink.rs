@@ -25,7 +25,15 @@ pub(super) fn shortest(
         let mut from = 0;
         while from < steps.len() && tries < TRIES {
             let mut fewer = steps.clone();
-            fewer.drain(from..(from + part).min(steps.len()));
+            let left_out = fewer.drain(from..(from + part).min(steps.len()));
+            // The host's routes stay, whatever the model is told.
+            let routes: Vec<Step> =
+                left_out.filter(|step| matches!(step, Step::Route(..))).collect();
+            if routes.len() == part {
+                from += part;
+                continue;
+            }
+            fewer.splice(from..from, routes);
             tries += 1;
             match fails(loaded, processor, &fewer) {
                 Some(found) => (steps, failure) = found,
