@@ -193,7 +193,8 @@ fn an_interface_that_was_made_anew_is_attached_to_anew() {
     let (kernel, _) = lab.attached(lab.start(), Hook::Xdp);
     drop(kernel);
     // The same name and number.
-    let index = lab.near.run(&["cat", &format!("/sys/class/net/{DEVICE}/ifindex")]);
+    let shown = lab.near.run(&["ip", "-o", "link", "show", DEVICE]);
+    let index = shown.split(':').next().unwrap().to_owned();
     lab.near.run(&["ip", "link", "del", DEVICE]);
     lab.near.run(&[
         "ip",
