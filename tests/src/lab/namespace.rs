@@ -27,6 +27,10 @@ impl Namespace {
         namespace.set("net/ipv4/tcp_congestion_control", "reno");
         namespace.set("net/ipv4/conf/all/rp_filter", "0");
         namespace.set("net/ipv4/conf/default/rp_filter", "0");
+        // While its link-local address is looked for, a host asks for no neighbour, and the kernel
+        // asks again for a next hop that did not answer after five seconds.
+        namespace.set("net/ipv6/conf/all/accept_dad", "0");
+        namespace.set("net/ipv6/conf/default/accept_dad", "0");
         namespace
     }
 
