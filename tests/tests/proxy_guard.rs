@@ -32,7 +32,8 @@ fn start(keys: &str, server: SocketAddr) -> (Deston, impl Fn(&str) -> String, So
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let config = move |keys: &str| {
             format!(
-                "[load_balancer]\naddress = \"127.0.0.1\"\nport = {}\n{keys}\n\
+                "[load_balancer]\naddress = \"127.0.0.1\"\nport = {}\n\
+                 datapath = \"userspace\"\n{keys}\n\
                  [[server]]\naddress = \"127.0.0.1\"\nport = {}",
                 address.port(),
                 server.port()
