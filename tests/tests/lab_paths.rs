@@ -128,5 +128,5 @@ fn a_server_behind_an_interface_that_takes_no_program_gets_no_new_connection() {
     lab.balancer.run(&["ip", "route", "del", &to_first]);
     deston.wait_for_log("it gets new flows");
     let answers = lab.client.within(|| [(); 4].map(|()| visit(listener(PORT)).unwrap()));
-    assert!(answers.contains(&1), "{answers:?}");
+    assert_eq!(answers.iter().filter(|n| **n == 1).count(), 2);
 }
