@@ -98,15 +98,11 @@ impl Balancer {
                 changed.push((*id, entry));
             }
         }
+        let mut news = Vec::new();
         for (id, entry) in &changed {
             let Some(known) = self.servers.get_mut(id) else { continue };
             if known.entry.reachable != entry.reachable {
-                let server = &known.name;
-                if entry.reachable == 1 {
-                    tracing::info!(server, "the next hop is known: it gets new flows");
-                } else {
-                    tracing::warn!(server, "the next hop is not known: it gets no new flow");
-                }
+                news.push((known.name.clone(), entry.reachable == 1));
             }
             known.entry = *entry;
             known.note_way();
@@ -115,6 +111,14 @@ impl Balancer {
         self.follow_addresses()?;
         for (id, entry) in changed {
             self.kernel()?.put_server(id, &entry)?;
+        }
+        // Told when it is so.
+        for (server, is_reachable) in news {
+            if is_reachable {
+                tracing::info!(server, "the next hop is known: it gets new flows");
+            } else {
+                tracing::warn!(server, "the next hop is not known: it gets no new flow");
+            }
         }
         Ok(())
     }
