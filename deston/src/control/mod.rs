@@ -19,8 +19,10 @@ mod userspace;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::maybe_done;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -210,8 +212,11 @@ impl Control {
         );
         let (proxy, datapath) = self.reconciler.into_datapaths();
         let hurry = datapath.hurry();
-        let mut finished = tokio::task::spawn_blocking(move || finish(datapath, deadline, on_stop));
-        let draining = async { tokio::join!(proxy.drain(deadline), &mut finished) };
+        // The kernel's flows may finish before the proxy's, and before a second signal.
+        let kernel =
+            maybe_done(tokio::task::spawn_blocking(move || finish(datapath, deadline, on_stop)));
+        let mut kernel = pin!(kernel);
+        let draining = async { tokio::join!(proxy.drain(deadline), kernel.as_mut()).0 };
         let second = async {
             loop {
                 match signals.recv().await {
@@ -222,14 +227,15 @@ impl Control {
             }
         };
         tokio::select! {
-            (drained, finished) = draining => {
-                told(finished);
+            drained = draining => {
+                told(kernel.take_output());
                 tracing::info!(finished = drained.finished, aborted = drained.aborted, "stopped");
                 Ending::Drained
             }
             () = second => {
                 hurry.up();
-                told(finished.await);
+                kernel.as_mut().await;
+                told(kernel.take_output());
                 tracing::warn!("stopped at once; open connections were cut");
                 Ending::Forced
             }
@@ -272,11 +278,11 @@ fn finish(
 }
 
 /// Says what went wrong with the end of the kernel datapath, if something did.
-fn told(finished: Result<Result<(), DatapathError>, tokio::task::JoinError>) {
+fn told(finished: Option<Result<Result<(), DatapathError>, tokio::task::JoinError>>) {
     match finished {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(%error, "the kernel datapath did not stop cleanly"),
-        Err(error) => tracing::error!(%error, "the kernel datapath did not stop cleanly"),
+        None | Some(Ok(Ok(()))) => {}
+        Some(Ok(Err(error))) => tracing::error!(%error, "the kernel datapath did not stop cleanly"),
+        Some(Err(error)) => tracing::error!(%error, "the kernel datapath did not stop cleanly"),
     }
 }
 
