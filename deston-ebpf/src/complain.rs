@@ -8,12 +8,13 @@ use core::mem::size_of;
 
 use deston_common::checksum::Change;
 use deston_common::conntrack::tcp;
+use deston_common::hop::Vlan;
 use deston_common::net::{Address, Ipv4Be, Mac, TCP};
 use deston_common::outcome::Outcome;
 
 use crate::context::{Context, part};
 use crate::family::Family;
-use crate::header::{self, Ethernet, IPV4, IPV6, Icmp, Tagged};
+use crate::header::{self, Ethernet, Icmp};
 use crate::packet::Packet;
 use crate::reset::TTL;
 use crate::transmit;
@@ -173,35 +174,9 @@ fn pseudo_header<F: Family>(cx: &Context<F::Address>, len: u32) -> Change {
 /// Writes Ethernet and the tags that stood in the frame at the new front; `send` writes addresses.
 #[inline(always)]
 fn ethernet<P: Packet>(packet: P, v6: bool, l3: usize, cx: &Context<impl Address>) -> Option<()> {
-    let kind = if v6 { IPV6 } else { IPV4 };
-    let ethernet = packet.at::<Ethernet>(0)?;
-    // SAFETY: `at` checked the bounds; so below.
-    unsafe { (*ethernet).kind = kind };
-    if l3 == size_of::<Ethernet>() {
-        return Some(());
-    }
+    let count = (l3 - size_of::<Ethernet>()) / 4;
     // Of two tags one may have been taken off by the device.
-    let (outer, inner) = if l3 == 22 {
-        (cx.vlans[0], Some(cx.vlans[1]))
-    } else if cx.vlan_count == 2 {
-        (cx.vlans[1], None)
-    } else {
-        (cx.vlans[0], None)
-    };
-    let tagged = packet.at::<Tagged>(12)?;
-    // SAFETY: as above.
-    unsafe {
-        (*tagged).vlan = outer;
-        (*tagged).kind = kind;
-    }
-    if let Some(vlan) = inner {
-        let second = packet.at::<Tagged>(16)?;
-        // SAFETY: as above.
-        unsafe {
-            (*tagged).kind = vlan.tpid.word();
-            (*second).vlan = vlan;
-            (*second).kind = kind;
-        }
-    }
-    Some(())
+    let is_second = count == 1 && cx.vlan_count == 2;
+    let vlans = if is_second { [cx.vlans[1], Vlan::default()] } else { cx.vlans };
+    header::write_tags(packet, v6, count as u16, &vlans)
 }

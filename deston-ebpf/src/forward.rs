@@ -2,7 +2,7 @@
 
 use deston_common::address;
 use deston_common::listener::{Forwarding, ListenerEntry, flags};
-use deston_common::net::{TCP, UDP};
+use deston_common::net::{Address, TCP, UDP};
 use deston_common::outcome::Outcome;
 use deston_common::server::ServerId;
 use deston_common::table::Index;
@@ -46,10 +46,9 @@ fn open<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdic
     let key = &cx.key;
     let found = listener::lookup::<F>(key.destination, key.destination_port, key.protocol);
     let Some(listener) = found else { return Verdict::of(Outcome::Unrelated) };
-    let stateless = match may_open(cx, listener, P::TC) {
-        Ok(stateless) => stateless,
-        Err(outcome) => return Verdict::of(outcome),
-    };
+    if let Err(outcome) = may_open(cx, listener, P::TC) {
+        return Verdict::of(outcome);
+    }
     if let Err(outcome) = guard::admit::<F>(cx, listener) {
         return Verdict::of(outcome);
     }
@@ -72,18 +71,16 @@ fn open<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdic
         cx.server = id;
         return Verdict::CARRY;
     }
-    let said = claim::flow::<F, P>(packet, cx, listener, id, 0);
-    // What stands for a lost entry is no new connection.
-    if stateless && said == Verdict::of(Outcome::Raced) { Verdict::CARRY } else { said }
+    claim::flow::<F, P>(packet, cx, listener, id, 0)
 }
 
-/// Whether the packet may open a flow of the listener; `true` if it opens none, and is only found a
-/// server again.
+/// Whether the packet may open a flow of the listener, or be found a server again.
 #[inline(always)]
-fn may_open<A>(cx: &Context<A>, listener: &ListenerEntry, tc: bool) -> Result<bool, Outcome>
-where
-    A: deston_common::net::Address,
-{
+fn may_open<A: Address>(
+    cx: &Context<A>,
+    listener: &ListenerEntry,
+    tc: bool,
+) -> Result<(), Outcome> {
     if (listener.flags & flags::TC != 0) != tc {
         return Err(Outcome::OtherHook);
     }
@@ -91,7 +88,7 @@ where
         return Err(Outcome::ListenerClosed);
     }
     if cx.key.protocol == UDP || cx.is_opening() {
-        return Ok(false);
+        return Ok(());
     }
     if cx.key.protocol != TCP {
         return Err(Outcome::Unrelated);
@@ -102,7 +99,7 @@ where
     let table = maps::table(listener.pool);
     let hashed = table.is_some_and(|table| Index::is_hash(table.index));
     match Forwarding::from_number(listener.forwarding) {
-        Forwarding::DsrL2 | Forwarding::DsrIpip if hashed => Ok(true),
+        Forwarding::DsrL2 | Forwarding::DsrIpip if hashed => Ok(()),
         Forwarding::Nat | Forwarding::Dnat | Forwarding::DsrL2 | Forwarding::DsrIpip => {
             Err(Outcome::NoFlow)
         }

@@ -108,6 +108,39 @@ pub(crate) const TCP_CHECKSUM: usize = 16;
 /// Place of the checksum in a UDP header.
 pub(crate) const UDP_CHECKSUM: usize = 6;
 
+/// Writes type and tags of a frame of IP; the addresses before them are left.
+#[inline(always)]
+pub(crate) fn write_tags<P: Packet>(
+    packet: P,
+    v6: bool,
+    count: u16,
+    vlans: &[Vlan; 2],
+) -> Option<()> {
+    let kind = if v6 { IPV6 } else { IPV4 };
+    if count == 0 {
+        let ethernet = packet.at::<Ethernet>(0)?;
+        // SAFETY: `at` checked the bounds; so below.
+        unsafe { (*ethernet).kind = kind };
+        return Some(());
+    }
+    let outer = packet.at::<Tagged>(12)?;
+    // SAFETY: as above.
+    unsafe {
+        (*outer).vlan = vlans[0];
+        (*outer).kind = kind;
+    }
+    if count > 1 {
+        let inner = packet.at::<Tagged>(16)?;
+        // SAFETY: as above.
+        unsafe {
+            (*outer).kind = vlans[1].tpid.word();
+            (*inner).vlan = vlans[1];
+            (*inner).kind = kind;
+        }
+    }
+    Some(())
+}
+
 /// Writes an IPv4 header before `len` bytes of `protocol` (RFC 791, section 3.1), not to be cut on
 /// its way.
 #[inline(always)]

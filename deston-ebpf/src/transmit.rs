@@ -9,7 +9,7 @@ use deston_common::server::ServerEntry;
 
 use crate::context::{Context, part};
 use crate::family::Family;
-use crate::header::{Ethernet, IPV4, IPV6, TCP_CHECKSUM, Tagged, UDP_CHECKSUM};
+use crate::header::{self, Ethernet, TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::packet::{Mend, Packet};
 use crate::verdict::Verdict;
 use crate::{complain, fragment, maps, select, tunnel};
@@ -234,30 +234,5 @@ fn tag<P: Packet>(packet: P, v6: bool, count: u16, vlans: &[Vlan; 2], hop: &Hop)
     if !packet.retag(count, hop.vlan_count, &hop.vlans) {
         return false;
     }
-    if P::TC {
-        return true;
-    }
-    let kind = if v6 { IPV6 } else { IPV4 };
-    if hop.vlan_count == 0 {
-        let Some(ethernet) = packet.at::<Ethernet>(0) else { return false };
-        // SAFETY: `at` checked the bounds.
-        unsafe { (*ethernet).kind = kind };
-        return true;
-    }
-    let Some(outer) = packet.at::<Tagged>(12) else { return false };
-    // SAFETY: as above.
-    unsafe {
-        (*outer).vlan = hop.vlans[0];
-        (*outer).kind = kind;
-    }
-    if hop.vlan_count > 1 {
-        let Some(inner) = packet.at::<Tagged>(16) else { return false };
-        // SAFETY: as above.
-        unsafe {
-            (*outer).kind = hop.vlans[1].tpid.word();
-            (*inner).vlan = hop.vlans[1];
-            (*inner).kind = kind;
-        }
-    }
-    true
+    P::TC || header::write_tags(packet, v6, hop.vlan_count, &hop.vlans).is_some()
 }

@@ -3,14 +3,13 @@
 
 use core::mem::size_of;
 
-use deston_common::hop::Hop;
 use deston_common::net::{Address, IPIP, IPV6, Ipv4Be};
 use deston_common::outcome::Outcome;
 use deston_common::server::ServerEntry;
 
 use crate::context::{Context, part};
 use crate::family::Family;
-use crate::header::{self, Ethernet, Tagged};
+use crate::header::{self, Ethernet};
 use crate::packet::Packet;
 use crate::reset::TTL;
 use crate::verdict::Verdict;
@@ -69,7 +68,7 @@ pub(crate) fn wrap<F: Family, P: Packet>(
     if P::TC {
         return transmit::send(packet, outer_v6, cx.vlan_count, &cx.vlans, hop, done);
     }
-    if ethernet(packet, hop, outer_v6).is_none() {
+    if header::write_tags(packet, outer_v6, hop.vlan_count, &hop.vlans).is_none() {
         return Verdict::of(Outcome::Malformed);
     }
     transmit::send(packet, outer_v6, hop.vlan_count, &hop.vlans, hop, done)
@@ -108,31 +107,4 @@ fn outer_header<F: Family, P: Packet>(
         let (source, destination) = (Ipv4Be::narrowed(source), Ipv4Be::narrowed(destination));
         header::write_v4(packet, l3, source, destination, cx.ip_len, protocol, TTL)
     }
-}
-
-/// Writes the type and tags of the new front; `send` writes the addresses.
-#[inline(always)]
-fn ethernet<P: Packet>(packet: P, hop: &Hop, v6: bool) -> Option<()> {
-    let kind = if v6 { header::IPV6 } else { header::IPV4 };
-    let ethernet = packet.at::<Ethernet>(0)?;
-    // SAFETY: `at` checked the bounds; so below.
-    unsafe { (*ethernet).kind = kind };
-    if hop.vlan_count > 0 {
-        let outer = packet.at::<Tagged>(12)?;
-        // SAFETY: as above.
-        unsafe {
-            (*outer).vlan = hop.vlans[0];
-            (*outer).kind = kind;
-        }
-        if hop.vlan_count > 1 {
-            let inner = packet.at::<Tagged>(16)?;
-            // SAFETY: as above.
-            unsafe {
-                (*outer).kind = hop.vlans[1].tpid.word();
-                (*inner).vlan = hop.vlans[1];
-                (*inner).kind = kind;
-            }
-        }
-    }
-    Some(())
 }
