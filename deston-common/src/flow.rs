@@ -57,6 +57,15 @@ impl<A: Address> FlowKey<A> {
         )
     }
 
+    /// Sets both ports, as the word that they are in a packet: by one store, as hashing reads them
+    /// by one load.
+    #[inline(always)]
+    pub const fn set_ports(&mut self, ports: u32) {
+        let [a, b, c, d] = ports.to_ne_bytes();
+        self.source_port = Be16::from_word(u16::from_ne_bytes([a, b]));
+        self.destination_port = Be16::from_word(u16::from_ne_bytes([c, d]));
+    }
+
     /// Whether this is the same tuple, told by one comparison: see `Address::differs`.
     #[inline(always)]
     pub fn is(&self, other: &Self) -> bool {

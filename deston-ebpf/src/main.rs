@@ -5,7 +5,7 @@
 
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(internal_features, reason = "BPF has no atomics in core::sync: see atomic.rs")]
 #![expect(
     clippy::needless_borrows_for_generic_args,

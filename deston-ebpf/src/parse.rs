@@ -8,7 +8,7 @@ use core::mem::size_of;
 use deston_common::flow::FlowKey;
 use deston_common::hop::Vlan;
 use deston_common::limits::EXTENSION_HEADERS;
-use deston_common::net::{Be16, Ipv4Be, TCP, UDP};
+use deston_common::net::{Be16, Ipv4Be, Ipv6Be, TCP, UDP};
 use deston_common::outcome::Outcome;
 
 use crate::context::{Context, part};
@@ -16,7 +16,7 @@ use crate::family::{Family, V4, V6};
 use crate::header::{
     CUSTOMER_TAG, Ethernet, Extension, IPV4, IPV6, Icmp, Ipv4, Ipv6, SERVICE_TAG, Tagged, Tcp, Udp,
 };
-use crate::packet::{MAX_OFFSET, Packet};
+use crate::packet::{MAX_OFFSET, Packet, word};
 
 /// What stands before the network header.
 pub(crate) struct Link {
@@ -112,8 +112,8 @@ impl Network for V4 {
         begin(cx, link, total, link.l3 + header, ip.ttl);
         cx.divisible = u8::from(fragment & DONT_FRAGMENT == 0);
         cx.key = FlowKey::new(
-            (Ipv4Be::from_word(ip.source), Be16::default()),
-            (Ipv4Be::from_word(ip.destination), Be16::default()),
+            (Ipv4Be::from_word(word(&raw const ip.source)), Be16::default()),
+            (Ipv4Be::from_word(word(&raw const ip.destination)), Be16::default()),
             ip.protocol,
         );
         if fragment & FRAGMENT != 0 {
@@ -150,8 +150,10 @@ impl Network for V6 {
             return Err(Outcome::Malformed);
         }
         begin(cx, link, total, link.l3 + size_of::<Ipv6>(), ip.ttl);
+        let source = words(&raw const ip.source);
+        let destination = words(&raw const ip.destination);
         cx.key =
-            FlowKey::new((ip.source, Be16::default()), (ip.destination, Be16::default()), ip.next);
+            FlowKey::new((source, Be16::default()), (destination, Be16::default()), ip.next);
         Ok(())
     }
 
@@ -167,6 +169,18 @@ impl Network for V6 {
 /// The transport header starts here at the latest, so that it, and what an error quotes, lies within
 /// `MAX_OFFSET`.
 const MAX_TRANSPORT: u32 = 384;
+
+/// An IPv6 address of a packet.
+#[inline(always)]
+fn words(address: *const Ipv6Be) -> Ipv6Be {
+    let first = address.cast::<u32>();
+    Ipv6Be::from_words([
+        word(first),
+        word(first.wrapping_add(1)),
+        word(first.wrapping_add(2)),
+        word(first.wrapping_add(3)),
+    ])
+}
 
 /// A subprogram's way to say that there is no outcome yet.
 pub(crate) const GO_ON: u32 = u32::MAX;
@@ -267,11 +281,10 @@ pub(crate) fn transport<F: Network, P: Packet>(
         if header < size_of::<Tcp>() as u32 || header > room {
             return Err(Outcome::Malformed);
         }
-        cx.key.source_port = Be16::from_word(tcp.source);
-        cx.key.destination_port = Be16::from_word(tcp.destination);
+        cx.key.set_ports(word((&raw const tcp.source).cast()));
         cx.flags = tcp.flags;
-        cx.seq = u32::from_be(tcp.seq);
-        cx.ack = u32::from_be(tcp.ack);
+        cx.seq = u32::from_be(word(&raw const tcp.seq));
+        cx.ack = u32::from_be(word(&raw const tcp.ack));
         cx.payload = room - header;
     } else if protocol == UDP {
         let udp = packet.at::<Udp>(l4).ok_or(Outcome::Malformed)?;
@@ -283,8 +296,7 @@ pub(crate) fn transport<F: Network, P: Packet>(
         if room < least || len < least || (len > room && cx.part == part::WHOLE) {
             return Err(Outcome::Malformed);
         }
-        cx.key.source_port = Be16::from_word(udp.source);
-        cx.key.destination_port = Be16::from_word(udp.destination);
+        cx.key.set_ports(word((&raw const udp.source).cast()));
     } else {
         packet.at::<Icmp>(l4).ok_or(Outcome::Malformed)?;
         if (room as usize) < size_of::<Icmp>() {
