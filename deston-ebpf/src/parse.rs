@@ -152,8 +152,7 @@ impl Network for V6 {
         begin(cx, link, total, link.l3 + size_of::<Ipv6>(), ip.ttl);
         let source = words(&raw const ip.source);
         let destination = words(&raw const ip.destination);
-        cx.key =
-            FlowKey::new((source, Be16::default()), (destination, Be16::default()), ip.next);
+        cx.key = FlowKey::new((source, Be16::default()), (destination, Be16::default()), ip.next);
         Ok(())
     }
 

@@ -27,21 +27,33 @@ pub(crate) enum Place {
     Server(u8),
 }
 
+/// How the links are set; figures of one kind must not stand beside those of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// As native XDP on a veth needs them: far ends poll, and compute checksums themselves, which
+    /// switches segmentation offload off.
+    NativeXdp,
+    /// As the kernel makes them, with every offload.
+    Offloads,
+}
+
 /// The namespaces; dropping them removes the devices in them too.
 pub(crate) struct Lab {
     prefix: String,
     places: Vec<Place>,
+    links: Links,
 }
 
 impl Lab {
     /// Makes the namespaces and their links.
-    pub(crate) fn new(servers: u8) -> Result<Self> {
+    pub(crate) fn new(servers: u8, links: Links) -> Result<Self> {
         for program in ["ip", "ethtool"] {
             if command::find(program).is_none() {
                 bail!("{program} is missing: install the package that has it (iproute2, ethtool)");
             }
         }
-        let mut lab = Self { prefix: format!("deston-{}", std::process::id()), places: Vec::new() };
+        let prefix = format!("deston-{}", std::process::id());
+        let mut lab = Self { prefix, places: Vec::new(), links };
         lab.add(Place::Balancer)?;
         lab.add(Place::Client)?;
         lab.join(Place::Client)?;
@@ -94,6 +106,9 @@ impl Lab {
             ip(&format!("-n {name} link set {device} up"))?;
         }
         ip(&format!("-n {there} route add default via {near}"))?;
+        if self.links == Links::Offloads {
+            return Ok(());
+        }
         // Native XDP hands frames to a veth's far end only if that polls (gro), and drops the
         // checksums that the far end leaves to its device (tx).
         let mut ethtool = self.command(place, "ethtool");

@@ -55,6 +55,8 @@ enum Xtask {
     DemoServer(demo::server::Arguments),
     #[command(hide = true)]
     DemoClient(demo::answers::Arguments),
+    #[command(hide = true)]
+    Download(bench::download::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Xtask::DemoKernel(arguments) => demo::run_kernel(&arguments),
         Xtask::DemoServer(arguments) => demo::server::run(&arguments),
         Xtask::DemoClient(arguments) => demo::answers::run(&arguments),
+        Xtask::Download(arguments) => bench::download::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

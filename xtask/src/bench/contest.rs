@@ -6,11 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::sched::CpuSet;
 
 use super::Effort;
 use super::cpu;
+use super::load::{self, Load};
 use super::table::{self, Row, Sample};
-use super::wrk::{self, Load};
 
 use crate::process::Running;
 use crate::{command, wait};
@@ -45,11 +46,12 @@ impl Drop for Started {
 pub(crate) type Client<'a> = &'a dyn Fn(&Path) -> Command;
 
 /// Runs all rounds and prints a table for each load; the first contender is compared with the
-/// others.
+/// others. The `servers` are what all have in common.
 pub(crate) fn run(
     contenders: &[Contender<'_>],
     loads: &[Load],
     client: Client<'_>,
+    servers: &[Running],
     effort: Effort,
 ) -> Result<()> {
     let mut samples: Vec<Vec<Vec<Sample>>> = vec![vec![Vec::new(); contenders.len()]; loads.len()];
@@ -67,7 +69,7 @@ pub(crate) fn run(
             }
             eprintln!("round {} of {}: {}", round + 1, effort.rounds, contender.name);
             busy += u32::from(!cpu::wait_until_idle()?);
-            match turn(contender, loads, client, effort) {
+            match turn(contender, loads, client, servers, effort) {
                 Ok(turn) => {
                     samples.iter_mut().zip(turn).for_each(|(of, sample)| of[index].push(sample));
                 }
@@ -84,7 +86,10 @@ pub(crate) fn run(
         let row = |(contender, samples): (&Contender<'_>, _)| Row { name: contender.name, samples };
         println!(
             "{}",
-            table::markdown(&contenders.iter().zip(samples).map(row).collect::<Vec<_>>())
+            table::markdown(
+                load.traffic.unit(),
+                &contenders.iter().zip(samples).map(row).collect::<Vec<_>>()
+            )
         );
     }
     if busy > 0 {
@@ -98,36 +103,68 @@ fn turn(
     contender: &Contender<'_>,
     loads: &[Load],
     client: Client<'_>,
+    servers: &[Running],
     effort: Effort,
 ) -> Result<Vec<Sample>> {
     let mut started = (contender.start)().context("starting it")?;
     answers(contender.listen, &mut started, client)?;
     let mut samples = Vec::new();
     for load in loads {
-        let wrk = || client(Path::new("wrk"));
+        // This process too, whose clients inherit it.
+        let all: Vec<u32> = servers.iter().chain(&started.process).map(Running::pid).collect();
+        let _pinned = load.one_processor.then(|| Pinned::new(all)).transpose()?;
         // Connections to the servers are opened, tables filled.
-        wrk::run(wrk(), contender.listen, *load, 1)?;
+        load::run(client, contender.listen, *load, 1)?;
         let time = || -> Result<_> {
             let process = started.process.as_ref().map(|process| cpu::of_tree(process.pid()));
             Ok((process.transpose()?, cpu::of_machine()?))
         };
         let before = time()?;
-        let report = wrk::run(wrk(), contender.listen, *load, effort.seconds)?;
+        let report = load::run(client, contender.listen, *load, effort.seconds)?;
         let after = time()?;
         wait::check_interrupt()?;
         samples.push(Sample {
-            requests_per_second: report.requests_per_second,
+            per_second: report.per_second,
             p50_us: report.p50_us,
             p99_us: report.p99_us,
             process_us: after
                 .0
                 .zip(before.0)
-                .map(|(after, before)| (after - before) / report.requests),
-            machine_us: (after.1 - before.1) / report.requests,
+                .map(|(after, before)| (after - before) / report.amount),
+            machine_us: (after.1 - before.1) / report.amount,
             errors: report.errors,
         });
     }
     Ok(samples)
+}
+
+/// Process trees that share one processor until this is dropped.
+struct Pinned(Vec<u32>);
+
+impl Pinned {
+    fn new(mut trees: Vec<u32>) -> Result<Self> {
+        trees.push(std::process::id());
+        let mut first = CpuSet::new();
+        first.set(0)?;
+        let pinned = Self(trees);
+        pinned.0.iter().try_for_each(|tree| cpu::pin_tree(*tree, first))?;
+        Ok(pinned)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let mut all = CpuSet::new();
+        for processor in 0..CpuSet::count() {
+            // Those that are not there do no harm.
+            let _ = all.set(processor);
+        }
+        for tree in &self.0 {
+            if let Err(error) = cpu::pin_tree(*tree, all) {
+                eprintln!("left on one processor: {error:#}");
+            }
+        }
+    }
 }
 
 /// Waits for an answer, as the kernel's datapaths open no socket that could be looked for.

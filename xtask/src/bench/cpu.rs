@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::wait;
 
@@ -11,6 +14,11 @@ const TICK_US: f64 = 10_000.0;
 
 /// Processor time that a process and all that it started have used, in microseconds.
 pub(crate) fn of_tree(root: u32) -> Result<f64> {
+    Ok(tree(root)?.iter().map(|stat| stat.ticks).sum::<f64>() * TICK_US)
+}
+
+/// A process and all that it started.
+fn tree(root: u32) -> Result<Vec<Stat>> {
     let mut stats = Vec::new();
     for entry in std::fs::read_dir("/proc").context("reading /proc")? {
         let path = entry?.path().join("stat");
@@ -23,8 +31,27 @@ pub(crate) fn of_tree(root: u32) -> Result<f64> {
         family.extend(stats.iter().filter(|stat| stat.parent == parent).map(|stat| stat.pid));
         index += 1;
     }
-    let ticks: f64 = stats.iter().filter(|s| family.contains(&s.pid)).map(|s| s.ticks).sum();
-    Ok(ticks * TICK_US)
+    stats.retain(|stat| family.contains(&stat.pid));
+    Ok(stats)
+}
+
+/// Lets all threads of a process, and of all that it started, run on these processors alone.
+pub(crate) fn pin_tree(root: u32, processors: CpuSet) -> Result<()> {
+    for process in tree(root)? {
+        let threads = format!("/proc/{}/task", process.pid);
+        let Ok(threads) = std::fs::read_dir(threads) else { continue };
+        for thread in threads.flatten() {
+            let Some(id) = thread.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            match sched_setaffinity(Pid::from_raw(id), &processors) {
+                // It has ended meanwhile.
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => return Err(error).context("pinning a thread"),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Processor time that the whole machine has used, in microseconds, interrupts included.

@@ -1,7 +1,8 @@
-//! Layer 4 through a lab: Deston in the kernel and in userspace, HAProxy, nftables, plain routing.
+//! Layer 4 through a lab: Deston in the kernel and in userspace, HAProxy, nginx, nftables, plain
+//! routing.
 //!
-//! All contenders meet the same links, set as native XDP on a veth needs them; the figures of
-//! links with segmentation offload are another class and must not stand beside these.
+//! Once over links as native XDP on a veth needs them, and once over links with every offload. All
+//! contenders of a table meet the same links; the two kinds must not be compared.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,19 +11,37 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::contest::{self, Contender, Started};
+use super::load::{Load, Traffic};
 use super::peers::{self, Mode};
-use super::wrk::{Load, Reuse};
 use super::{Effort, deston_config};
 use crate::command;
-use crate::lab::{BALANCER, Lab, Place};
+use crate::lab::{BALANCER, Lab, Links, Place};
 use crate::process::Running;
 
-const LOADS: [Load; 2] = [
-    Load { title: "L4, 64 connections, keep-alive", connections: 64, reuse: Reuse::KeepAlive },
+const LOADS: [Load; 4] = [
     Load {
-        title: "L4, a connection for each request, 64 at a time",
+        title: "64 connections, keep-alive",
         connections: 64,
-        reuse: Reuse::Close,
+        traffic: Traffic::KeepAlive,
+        one_processor: false,
+    },
+    Load {
+        title: "a connection for each request, 64 at a time",
+        connections: 64,
+        traffic: Traffic::Close,
+        one_processor: false,
+    },
+    Load {
+        title: "bulk, 4 connections",
+        connections: 4,
+        traffic: Traffic::Bulk,
+        one_processor: false,
+    },
+    Load {
+        title: "latency: 1 connection, keep-alive, everything on one processor",
+        connections: 1,
+        traffic: Traffic::KeepAlive,
+        one_processor: true,
     },
 ];
 
@@ -30,29 +49,45 @@ const SERVERS: u8 = 2;
 
 /// The ports of the contenders, here and at the servers alike; the namespaces are ours, so they
 /// are free.
-const XDP: u16 = 8101;
+const KERNEL: u16 = 8101;
 const USERSPACE: u16 = 8102;
 const HAPROXY: u16 = 8103;
 const NFTABLES: u16 = 8104;
 const ROUTING: u16 = 8105;
+const NGINX: u16 = 8106;
 
 /// Measures and prints.
 pub(crate) fn run(deston: &Path, effort: Effort) -> Result<()> {
+    println!("\n## Layer 4, XDP, links without segmentation offload");
+    over(Links::NativeXdp, "deston xdp", "xdp", deston, effort)?;
+    println!("\n## Layer 4, TC, links with every offload");
+    over(Links::Offloads, "deston tc", "tc", deston, effort)
+}
+
+/// Measures over one kind of links; `name` is Deston with the `datapath` that these are for.
+fn over(
+    links: Links,
+    name: &'static str,
+    datapath: &'static str,
+    deston: &Path,
+    effort: Effort,
+) -> Result<()> {
     let folder = tempfile::tempdir().context("making a folder for configurations")?;
     let folder = folder.path();
     let peer_folder = &folder.join("peer");
-    let lab = Lab::new(SERVERS)?;
+    let lab = Lab::new(SERVERS, links)?;
     let mut servers = Vec::new();
     for server in 0..SERVERS {
         let own = folder.join(server.to_string());
-        let listen = [XDP, USERSPACE, HAPROXY, NFTABLES, ROUTING].map(|port| address(server, port));
+        let ports = [KERNEL, USERSPACE, HAPROXY, NFTABLES, ROUTING, NGINX];
+        let listen = ports.map(|port| address(server, port));
         let place = |program: &Path| lab.command(Place::Server(server), program);
-        servers.push(peers::start(&place, "nginx", &own, &peers::server(&own, &listen))?);
+        servers.push(peers::start(&place, "nginx", &own, &peers::server(&own, &listen)?)?);
     }
     let balancer = |program: &Path| lab.command(Place::Balancer, program);
     let client = |program: &Path| lab.command(Place::Client, program);
     let contenders = [
-        own("deston xdp", XDP, "xdp", deston, folder, &balancer),
+        own(name, KERNEL, datapath, deston, folder, &balancer),
         own("deston userspace", USERSPACE, "userspace", deston, folder, &balancer),
         Contender {
             name: "HAProxy tcp",
@@ -60,6 +95,15 @@ pub(crate) fn run(deston: &Path, effort: Effort) -> Result<()> {
             start: Box::new(move || {
                 let text = peers::haproxy(Mode::Tcp, listen(HAPROXY), &addresses(HAPROXY));
                 let process = peers::start(&balancer, "haproxy", peer_folder, &text)?;
+                Ok(Started { process: Some(process), undo: None })
+            }),
+        },
+        Contender {
+            name: "nginx stream",
+            listen: listen(NGINX),
+            start: Box::new(move || {
+                let text = peers::nginx_stream(peer_folder, listen(NGINX), &addresses(NGINX));
+                let process = peers::start(&balancer, "nginx", peer_folder, &text)?;
                 Ok(Started { process: Some(process), undo: None })
             }),
         },
@@ -74,7 +118,7 @@ pub(crate) fn run(deston: &Path, effort: Effort) -> Result<()> {
             start: Box::new(|| Ok(Started::default())),
         },
     ];
-    contest::run(&contenders, &LOADS, &client, effort)
+    contest::run(&contenders, &LOADS, &client, &servers, effort)
 }
 
 fn own<'a>(

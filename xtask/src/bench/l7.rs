@@ -7,15 +7,25 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::contest::{self, Contender, Started};
+use super::load::{Load, Traffic};
 use super::peers::{self, Mode};
-use super::wrk::{Load, Reuse};
 use super::{Effort, deston_config};
 use crate::command;
 use crate::process::Running;
 
 const LOADS: [Load; 2] = [
-    Load { title: "L7, 64 connections, keep-alive", connections: 64, reuse: Reuse::KeepAlive },
-    Load { title: "L7, 1 connection, keep-alive", connections: 1, reuse: Reuse::KeepAlive },
+    Load {
+        title: "L7, 64 connections, keep-alive",
+        connections: 64,
+        traffic: Traffic::KeepAlive,
+        one_processor: false,
+    },
+    Load {
+        title: "L7, 1 connection, keep-alive",
+        connections: 1,
+        traffic: Traffic::KeepAlive,
+        one_processor: false,
+    },
 ];
 
 /// A listening address and two servers behind it.
@@ -33,7 +43,7 @@ pub(crate) fn run(deston: &Path, effort: Effort) -> Result<()> {
     let [own, nginx, haproxy, direct] = free_ports()?;
     let listened: Vec<SocketAddr> =
         [&own, &nginx, &haproxy, &direct].iter().flat_map(|ports| ports.servers).collect();
-    let text = peers::server(servers_folder, &listened);
+    let text = peers::server(servers_folder, &listened)?;
     let mut servers = peers::start(&here, "nginx", servers_folder, &text)?;
     servers.accepts(direct.servers[0])?;
 
@@ -74,7 +84,7 @@ pub(crate) fn run(deston: &Path, effort: Effort) -> Result<()> {
         listen: direct.servers[0],
         start: Box::new(|| Ok(Started::default())),
     });
-    contest::run(&contenders, &LOADS, &here, effort)
+    contest::run(&contenders, &LOADS, &here, &[servers], effort)
 }
 
 /// Ports that are free, and different because all are held at once.

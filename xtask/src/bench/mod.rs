@@ -5,8 +5,10 @@
 
 mod contest;
 mod cpu;
+pub(crate) mod download;
 mod l4;
 mod l7;
+mod load;
 mod packets;
 mod peers;
 mod table;
@@ -40,7 +42,7 @@ pub(crate) struct Arguments {
 enum What {
     /// HTTP on loopback: nginx, HAProxy, and no proxy
     L7,
-    /// TCP through namespaces: HAProxy, nftables, and plain routing (root)
+    /// TCP through namespaces: HAProxy, nginx, nftables, and plain routing (root)
     L4,
     /// Nanoseconds for each packet of the kernel programs (root)
     Packets,

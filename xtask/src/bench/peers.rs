@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use nix::unistd::Uid;
 
-use super::workers;
+use super::{download, workers};
 use crate::command;
 use crate::process::Running;
 
@@ -32,20 +32,45 @@ pub(crate) fn start(
     Running::start(&mut command, &folder.join("log"))
 }
 
-/// nginx as the servers: it answers at once, on every one of its addresses.
-pub(crate) fn server(folder: &Path, listen: &[SocketAddr]) -> String {
+/// Bytes of the servers' large body, which is read again and again.
+const BULK: u64 = 1 << 30;
+
+/// nginx as the servers: it answers at once, on every one of its addresses, and has a large body.
+pub(crate) fn server(folder: &Path, listen: &[SocketAddr]) -> Result<String> {
+    std::fs::create_dir_all(folder)?;
+    let file = folder.join(download::PATH.trim_start_matches('/'));
+    std::fs::File::create(&file)?.set_len(BULK).context("making the large body")?;
     let listen: String =
         listen.iter().map(|address| format!("listen {address} backlog=4096; ")).collect();
-    nginx(folder, &format!("server {{ {listen} location / {{ return 200 \"ok\\n\"; }} }}"))
+    let (root, path) = (folder.display(), download::PATH);
+    let server = format!(
+        "server {{
+           {listen}
+           location / {{ return 200 \"ok\\n\"; }}
+           location {path} {{ root {root}; sendfile on; tcp_nopush on; }}
+         }}"
+    );
+    Ok(nginx(folder, &http(folder, &server)))
+}
+
+/// nginx as a proxy of connections.
+pub(crate) fn nginx_stream(folder: &Path, listen: SocketAddr, servers: &[SocketAddr]) -> String {
+    let servers: String = servers.iter().map(|address| format!("server {address}; ")).collect();
+    let stream = format!(
+        "stream {{
+           upstream servers {{ {servers} }}
+           server {{ listen {listen} reuseport backlog=4096; proxy_pass servers; tcp_nodelay on; }}
+         }}"
+    );
+    let module = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n";
+    module.to_owned() + &nginx(folder, &stream)
 }
 
 /// nginx as a proxy.
 pub(crate) fn nginx_proxy(folder: &Path, listen: SocketAddr, servers: &[SocketAddr]) -> String {
     let servers: String = servers.iter().map(|address| format!("server {address}; ")).collect();
-    nginx(
-        folder,
-        &format!(
-            "upstream servers {{ {servers} keepalive 256; keepalive_requests 100000000; }}
+    let proxy = format!(
+        "upstream servers {{ {servers} keepalive 256; keepalive_requests 100000000; }}
              server {{
                listen {listen} reuseport backlog=4096;
                location / {{
@@ -58,17 +83,29 @@ pub(crate) fn nginx_proxy(folder: &Path, listen: SocketAddr, servers: &[SocketAd
                  proxy_set_header X-Forwarded-Host $http_host;
                }}
              }}"
-        ),
-    )
+    );
+    nginx(folder, &http(folder, &proxy))
 }
 
-fn nginx(folder: &Path, http: &str) -> String {
-    // As root, workers would change to a user that may not enter the folder.
-    let user = if Uid::effective().is_root() { "user root;" } else { "" };
+fn http(folder: &Path, text: &str) -> String {
     let folder = folder.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {folder}/{kind};\n"))
         .concat();
+    format!(
+        "http {{
+           access_log off;
+           keepalive_requests 100000000;
+           {temporary}
+           {text}
+         }}"
+    )
+}
+
+fn nginx(folder: &Path, protocol: &str) -> String {
+    // As root, workers would change to a user that may not enter the folder.
+    let user = if Uid::effective().is_root() { "user root;" } else { "" };
+    let folder = folder.display();
     format!(
         "{user}
          daemon off;
@@ -76,12 +113,7 @@ fn nginx(folder: &Path, http: &str) -> String {
          pid {folder}/pid;
          error_log stderr crit;
          events {{ worker_connections 8192; }}
-         http {{
-           access_log off;
-           keepalive_requests 100000000;
-           {temporary}
-           {http}
-         }}\n",
+         {protocol}\n",
         workers()
     )
 }
@@ -103,7 +135,8 @@ pub(crate) fn haproxy(mode: Mode, listen: SocketAddr, servers: &[SocketAddr]) ->
              http-request set-header X-Forwarded-Proto http
              http-request set-header X-Forwarded-Host %[req.hdr(host)]",
         ),
-        Mode::Tcp => ("tcp", ""),
+        // Bulk goes from socket to socket within the kernel.
+        Mode::Tcp => ("tcp", "option splice-auto"),
     };
     let servers: String = (1..)
         .zip(servers)

@@ -3,12 +3,13 @@
 /// One contender under one load in one round.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
-    pub(crate) requests_per_second: f64,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    /// Of the contender's own processes, for each request.
+    /// Requests or gigabytes.
+    pub(crate) per_second: f64,
+    pub(crate) p50_us: Option<f64>,
+    pub(crate) p99_us: Option<f64>,
+    /// Of the contender's own processes, for each request or gigabyte.
     pub(crate) process_us: Option<f64>,
-    /// Of the whole machine, client and servers included, for each request.
+    /// Of the whole machine, client and servers included, for each request or gigabyte.
     pub(crate) machine_us: f64,
     pub(crate) errors: f64,
 }
@@ -20,18 +21,20 @@ pub(crate) struct Row {
 }
 
 /// A Markdown table; the first row is compared with every other.
-pub(crate) fn markdown(rows: &[Row]) -> String {
+pub(crate) fn markdown(unit: &str, rows: &[Row]) -> String {
     let Some(first) = rows.first() else { return String::new() };
     let mut table = format!(
-        "| | requests/s | p50 us | p99 us | own CPU us/request | machine CPU us/request | errors \
-         | {name} / this, requests/s | {name} / this, machine CPU |\n|---|---|---|---|---|---|---|---|---|",
+        "| | {unit}/s | p50 us | p99 us | own CPU us/{unit} | machine CPU us/{unit} | errors \
+         | {name} / this, {unit}/s | {name} / this, machine CPU |\n|---|---|---|---|---|---|---|---|---|",
         name = first.name
     );
+    // Gigabytes are few.
+    let rate_digits =
+        if first.samples.iter().all(|sample| sample.per_second > 100.0) { 0 } else { 2 };
     for row in rows {
-        let column = |value: fn(&Sample) -> f64, digits| {
-            spread(&row.samples.iter().map(value).collect::<Vec<_>>(), digits)
+        let column = |value: fn(&Sample) -> Option<f64>, digits| {
+            spread(&row.samples.iter().filter_map(value).collect::<Vec<_>>(), digits)
         };
-        let own: Vec<f64> = row.samples.iter().filter_map(|sample| sample.process_us).collect();
         let errors = match &*row.samples {
             [] => "-".to_owned(),
             samples => samples.iter().map(|sample| sample.errors).sum::<f64>().to_string(),
@@ -40,18 +43,18 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
             ("1".to_owned(), "1".to_owned())
         } else {
             (
-                ratio(first, row, |sample| sample.requests_per_second),
+                ratio(first, row, |sample| sample.per_second),
                 ratio(first, row, |sample| sample.machine_us),
             )
         };
         table += &format!(
             "\n| {} | {} | {} | {} | {} | {} | {errors} | {rate} | {time} |",
             row.name,
-            column(|sample| sample.requests_per_second, 0),
+            column(|sample| Some(sample.per_second), rate_digits),
             column(|sample| sample.p50_us, 0),
             column(|sample| sample.p99_us, 0),
-            spread(&own, 1),
-            column(|sample| sample.machine_us, 1),
+            column(|sample| sample.process_us, 1),
+            column(|sample| Some(sample.machine_us), 1),
         );
     }
     table
@@ -82,10 +85,10 @@ mod tests {
     use super::*;
 
     fn row(name: &'static str, rates: &[f64]) -> Row {
-        let sample = |&requests_per_second| Sample {
-            requests_per_second,
-            p50_us: 1.0,
-            p99_us: 2.0,
+        let sample = |&per_second| Sample {
+            per_second,
+            p50_us: Some(1.0),
+            p99_us: Some(2.0),
             process_us: None,
             machine_us: 3.0,
             errors: 1.0,
@@ -102,7 +105,8 @@ mod tests {
 
     #[test]
     fn ratios_are_taken_within_a_round() {
-        let table = markdown(&[row("deston", &[100.0, 200.0]), row("nginx", &[50.0, 50.0])]);
+        let table =
+            markdown("request", &[row("deston", &[100.0, 200.0]), row("nginx", &[50.0, 50.0])]);
         let nginx = table.lines().nth(3).unwrap();
         assert!(nginx.contains("| 3.00 [2.00-4.00] |"), "{nginx}");
         assert!(nginx.contains("| - |"), "{nginx}");

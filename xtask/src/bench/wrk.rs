@@ -1,46 +1,22 @@
-//! The load: wrk, its command line and what it says.
+//! Small requests: wrk, its command line and what it says.
 
 use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use super::load::{Load, Report, Traffic};
 use crate::command;
-
-/// A way of asking.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
-    pub(crate) title: &'static str,
-    pub(crate) connections: u32,
-    pub(crate) reuse: Reuse,
-}
-
-/// What becomes of a connection after an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reuse {
-    KeepAlive,
-    Close,
-}
-
-/// What wrk said of one run.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Report {
-    pub(crate) requests: f64,
-    pub(crate) requests_per_second: f64,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    /// Socket errors and answers other than 2xx and 3xx.
-    pub(crate) errors: f64,
-}
 
 /// Runs the load for some seconds; `wrk` is the bare command, in the client's place.
 pub(crate) fn run(mut wrk: Command, to: SocketAddr, load: Load, seconds: u32) -> Result<Report> {
     // More threads than processors would only take turns with the contender's.
-    let threads = super::workers().min(load.connections as usize);
+    let processors = if load.one_processor { 1 } else { super::workers() };
+    let threads = processors.min(load.connections as usize);
     wrk.args(["--latency", "--timeout", "5s", "--threads", &threads.to_string()]);
     wrk.args(["--connections", &load.connections.to_string()]);
     wrk.args(["--duration", &format!("{seconds}s")]);
-    if load.reuse == Reuse::Close {
+    if load.traffic == Traffic::Close {
         wrk.args(["--header", "Connection: close"]);
     }
     wrk.arg(format!("http://{to}/"));
@@ -60,10 +36,10 @@ fn parse(text: &str) -> Option<Report> {
         socket.split(',').filter_map(|part| part.split_whitespace().last()?.parse::<f64>().ok());
     let status = after("Non-2xx or 3xx responses:").and_then(|count| count.parse().ok());
     Some(Report {
-        requests: requests.parse().ok()?,
-        requests_per_second: after("Requests/sec:")?.parse().ok()?,
-        p50_us: latency("50%")?,
-        p99_us: latency("99%")?,
+        amount: requests.parse().ok()?,
+        per_second: after("Requests/sec:")?.parse().ok()?,
+        p50_us: Some(latency("50%")?),
+        p99_us: Some(latency("99%")?),
         errors: socket.sum::<f64>() + status.unwrap_or(0.0),
     })
 }
@@ -99,10 +75,10 @@ Transfer/sec:     16.07MB
     #[test]
     fn a_report_is_read() {
         let report = Report {
-            requests: 337_354.0,
-            requests_per_second: 112_305.27,
-            p50_us: 154.0,
-            p99_us: 1_200.0,
+            amount: 337_354.0,
+            per_second: 112_305.27,
+            p50_us: Some(154.0),
+            p99_us: Some(1_200.0),
             errors: 9.0,
         };
         assert_eq!(parse(TEXT), Some(report));

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::answers;
 use crate::config::{self, Listener, Server};
-use crate::lab::{BALANCER, Lab, Place};
+use crate::lab::{BALANCER, Lab, Links, Place};
 use crate::process::Running;
 use crate::{command, wait};
 
@@ -26,7 +26,7 @@ pub(crate) fn run(deston: &Path) -> Result<()> {
         }
     }
     let folder = tempfile::tempdir().context("making a folder for the configuration")?;
-    let lab = Lab::new(SERVERS.len() as u8)?;
+    let lab = Lab::new(SERVERS.len() as u8, Links::NativeXdp)?;
     let xtask = std::env::current_exe().context("finding this program")?;
     let mut running = Vec::new();
     let mut pool = Vec::new();
