@@ -153,6 +153,7 @@ pub async fn examine(model: &Model) -> Result<Site, HostError> {
         let question = Question {
             address: listener.address.ip(),
             interfaces: &l4.interfaces,
+            any_port: listener.ports() == model::Ports::Any,
             role: Role::Balance(l4.forwarding),
             wanted,
             mode: model.kernel.xdp_mode,

@@ -56,6 +56,7 @@ fn finding(facts: &Facts, examined: &Examined) -> Option<Finding> {
         Reason::NoDefaultRoute | Reason::AddressOnLoopback(_) => {
             advice("write `interfaces = [\"..\"]` with those that clients come in by")
         }
+        Reason::NotDedicated(_) => advice("write a `port`, or an address that no interface has"),
         Reason::NotOnLink(_) => advice("use `forwarding = \"dsr-ipip\"`, which goes by routers"),
         Reason::OldKernel(_)
         | Reason::NotPrivileged

@@ -37,6 +37,45 @@ fn forwarding_that_keeps_the_clients_address_is_refused_in_userspace() {
 }
 
 #[test]
+fn the_kernel_carries_nothing_between_loopback_and_other_addresses() {
+    let help = "write an address of the server that is no loopback address, or let userspace \
+                serve the listener";
+    for (keys, asks, place) in [
+        ("datapath = \"tc\"", "datapath `tc`", "2:12"),
+        ("forwarding = \"dnat\"", "`dnat`", "2:14"),
+    ] {
+        error(
+            &text(keys, "127.0.0.1"),
+            &format!(
+                "{place}: {asks} cannot carry packets between loopback and other addresses: the \
+                 listener has 192.0.2.1, the server 127.0.0.1 ({help})"
+            ),
+        );
+    }
+    let of_host = "[load_balancer]\naddress = \"127.0.0.1\"\ndatapath = \"tc\"\n[[server]]\n";
+    valid(&format!("{of_host}address = \"127.0.0.1\""));
+    error(
+        &format!("{of_host}address = \"{SERVER}\""),
+        &format!(
+            "3:12: datapath `tc` cannot carry packets between loopback and other addresses: the \
+             listener has 127.0.0.1, the server {SERVER} ({help})"
+        ),
+    );
+    // `auto` serves them from userspace.
+    valid(&text("datapath = \"auto\"", "127.0.0.1"));
+}
+
+#[test]
+fn the_loopback_interface_has_no_xdp() {
+    error(
+        "[load_balancer]\naddress = \"127.0.0.1\"\ndatapath = \"xdp\"\n[[server]]\n\
+         address = \"127.0.0.1\"",
+        "3:12: the loopback interface, which has 127.0.0.1, has no XDP \
+         (write `datapath = \"auto\"` or \"tc\")",
+    );
+}
+
+#[test]
 fn every_port_is_refused_in_userspace() {
     error(
         "[load_balancer]\naddress = \"192.0.2.1\"\nport = 0\ndatapath = \"userspace\"\n[[server]]",

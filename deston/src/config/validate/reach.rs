@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::pools::{self, ServerDraft};
 use crate::config::file;
-use crate::config::problem::{Problem, Problems};
+use crate::config::problem::{Problem, Problems, Span};
 use crate::model::{DatapathChoice, Forwarding, ServerPort};
 
 /// Reports every combination that cannot work.
@@ -16,11 +16,13 @@ pub(super) fn check(
     problems: &Problems,
 ) {
     check_userspace(file, problems);
+    check_loopback_interface(file, ip, problems);
     check_any_port(file, ip, problems);
     let (Some(forwarding), Some(ip)) = (file.forwarding.or(Forwarding::Nat), ip) else { return };
     check_sources(file, forwarding, ip, problems);
     if let Some(pool) = pool {
         check_families(file, forwarding, ip, pool, problems);
+        check_loopback(file, forwarding, ip, pool, problems);
         check_ports(file, forwarding, pool, problems);
     }
 }
@@ -95,21 +97,8 @@ fn check_families(
     pool: &pools::Draft<'_>,
     problems: &Problems,
 ) {
-    let kernel = file.datapath.given().filter(|at| match at.value {
-        DatapathChoice::Xdp | DatapathChoice::Tc => true,
-        DatapathChoice::Auto | DatapathChoice::Userspace => false,
-    });
-    let any_port = file.port.given().is_some_and(|at| at.value == 0);
-    let one_packet = file.flows.one_packet.given().is_some_and(|at| at.value);
-    let (asks, span) = match (forwarding, kernel) {
-        // Userspace connects to servers of either family.
-        (Forwarding::Nat, None) if !any_port && !one_packet => return,
-        (Forwarding::Nat, Some(at)) => (format!("datapath `{}`", at.value), Some(at.span.clone())),
-        (Forwarding::Nat, None) => ("the kernel datapath".to_owned(), file.header.clone()),
-        (Forwarding::Dnat | Forwarding::DsrL2 | Forwarding::DsrIpip, _) => {
-            (format!("`{forwarding}`"), file.forwarding.span())
-        }
-    };
+    // Userspace connects to servers of either family.
+    let Some((asks, span)) = asks_kernel(file, forwarding) else { return };
     let cannot = |draft: &&ServerDraft| match forwarding {
         Forwarding::Nat | Forwarding::Dnat | Forwarding::DsrL2 => {
             draft.server.address.is_ipv4() != ip.is_ipv4()
@@ -125,6 +114,68 @@ fn check_families(
              {server}"
         );
         problems.add(Problem::near(span, message).see(draft.span.clone(), "this server"));
+    }
+}
+
+/// Packets of the loopback interface never meet XDP.
+fn check_loopback_interface(file: &file::Listener, ip: Option<IpAddr>, problems: &Problems) {
+    let xdp = file.datapath.given().filter(|at| at.value == DatapathChoice::Xdp);
+    let (Some(at), Some(ip)) = (xdp, ip.filter(IpAddr::is_loopback)) else { return };
+    let message = format!("the loopback interface, which has {ip}, has no XDP");
+    problems.add(
+        Problem::at(at.span.clone(), message)
+            .see(file.address.span(), "this address")
+            .help("write `datapath = \"auto\"` or \"tc\""),
+    );
+}
+
+/// A packet between the loopback interface and another is dropped by the host as one from Mars
+/// (RFC 1812, section 5.3.7), so the kernel datapath does not carry it there.
+fn check_loopback(
+    file: &file::Listener,
+    forwarding: Forwarding,
+    ip: IpAddr,
+    pool: &pools::Draft<'_>,
+    problems: &Problems,
+) {
+    // Every port of a loopback address is refused already, as is the kernel's work in userspace.
+    let refused = file.port.given().is_some_and(|at| at.value == 0)
+        || file.datapath.given().is_some_and(|at| at.value == DatapathChoice::Userspace);
+    let Some((asks, span)) = asks_kernel(file, forwarding).filter(|_| !refused) else { return };
+    // A listener on every address is served by the process on loopback.
+    let differs =
+        |draft: &&ServerDraft| draft.server.address.ip().is_loopback() != ip.is_loopback();
+    let Some(draft) = pool.servers.iter().find(differs) else { return };
+    let server = draft.server.address.ip();
+    let message = format!(
+        "{asks} cannot carry packets between loopback and other addresses: the listener has {ip}, \
+         the server {server}"
+    );
+    problems.add(
+        Problem::near(span, message)
+            .see(draft.span.clone(), "this server")
+            .help("write an address of the server that is no loopback address, or let userspace serve the listener"),
+    );
+}
+
+/// What asks for the kernel datapath, and where, if the listener is served by nothing else.
+fn asks_kernel(file: &file::Listener, forwarding: Forwarding) -> Option<(String, Option<Span>)> {
+    let kernel = file.datapath.given().filter(|at| match at.value {
+        DatapathChoice::Xdp | DatapathChoice::Tc => true,
+        DatapathChoice::Auto | DatapathChoice::Userspace => false,
+    });
+    let any_port = file.port.given().is_some_and(|at| at.value == 0);
+    let one_packet = file.flows.one_packet.given().is_some_and(|at| at.value);
+    match (forwarding, kernel) {
+        // Userspace serves it as well.
+        (Forwarding::Nat, None) if !any_port && !one_packet => None,
+        (Forwarding::Nat, Some(at)) => {
+            Some((format!("datapath `{}`", at.value), Some(at.span.clone())))
+        }
+        (Forwarding::Nat, None) => Some(("the kernel datapath".to_owned(), file.header.clone())),
+        (Forwarding::Dnat | Forwarding::DsrL2 | Forwarding::DsrIpip, _) => {
+            Some((format!("`{forwarding}`"), file.forwarding.span()))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::datapath::former::Former;
 use crate::datapath::host::native_xdp;
 use crate::datapath::kernel::{AttachError, Hook};
 use crate::datapath::plan::{self, Question, Reason, Role, Survey, Wanted};
-use crate::model::Listener;
+use crate::model::{Listener, Ports};
 
 /// Where the kernel carries a listener.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Balancer {
         let obstacle = match self.attach_for(listener, &survey, role, wanted) {
             // What the driver says of itself is not always so: `auto` goes on to the next hook.
             Err(DatapathError::Attach(
-                error @ (AttachError::Taken(_) | AttachError::NotNative(_)),
+                error @ (AttachError::Taken(_) | AttachError::NotNative(_) | AttachError::Mtu(_)),
             )) if wanted == Wanted::Best => Reason::Attach(error),
             other => return other,
         };
@@ -79,6 +79,7 @@ impl Balancer {
         let question = Question {
             address: listener.address.ip(),
             interfaces: listener.interfaces(),
+            any_port: listener.ports() == Ports::Any,
             role,
             wanted,
             mode: self.settings.xdp_mode,

@@ -97,6 +97,8 @@ impl Kernel {
         if let Some(instance) = &self.instance {
             for home in instance.other_homes()? {
                 pin::remove_tree(&home)?;
+                let home = home.display();
+                tracing::warn!(%home, "maps of another version are removed, with their flows");
             }
         }
         self.forget_other_stages()?;

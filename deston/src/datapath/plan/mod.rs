@@ -55,6 +55,8 @@ pub(super) struct Question<'a> {
     pub(super) address: IpAddr,
     /// Interfaces that clients come in by; empty: those that the address tells.
     pub(super) interfaces: &'a [String],
+    /// Whether it takes every port of the address.
+    pub(super) any_port: bool,
     /// What for.
     pub(super) role: Role,
     /// At which hook.
@@ -121,6 +123,9 @@ pub(super) fn plan(
     native: impl Fn(&Link) -> NativeXdp,
 ) -> Result<Plan, Reason> {
     let on_loopback = question.address.is_loopback();
+    if question.any_port && survey.network.holder(question.address).is_some() {
+        return Err(Reason::NotDedicated(question.address));
+    }
     let mut servers = Vec::new();
     for (server, route) in &survey.servers {
         let path = server_path(question, &survey.network, *server, route)?;

@@ -47,6 +47,12 @@ pub enum Reason {
     /// No interface holds the listener's address and none is configured.
     #[error("no interface has the address {0}; set `interfaces`")]
     AddressNotHere(IpAddr),
+    /// Every port would be taken from the host's own services.
+    #[error(
+        "`port = 0` takes every port, and {0} is an address of this host, which other services are \
+         reached by: give the listener an address that is routed here and that no interface has"
+    )]
+    NotDedicated(IpAddr),
     /// No client comes in by loopback.
     #[error(
         "the loopback interface has the address {0}; set `interfaces` to those that clients come in \

@@ -67,7 +67,14 @@ fn way(next_hop: &str, device: u32) -> Way {
 }
 
 fn question(address: &str, role: Role, wanted: Wanted) -> Question<'static> {
-    Question { address: ip(address), interfaces: &[], role, wanted, mode: XdpMode::Native }
+    Question {
+        address: ip(address),
+        interfaces: &[],
+        any_port: false,
+        role,
+        wanted,
+        mode: XdpMode::Native,
+    }
 }
 
 fn nat(address: &str, wanted: Wanted) -> Question<'static> {
@@ -189,6 +196,17 @@ fn what_no_packet_can_reach_is_told() {
         let plan = told(decide(&nat(listener, Wanted::Best), std::slice::from_ref(&server)));
         assert!(plan.starts_with("no: ") && plan.contains(reason), "{listener} {server:?}: {plan}");
     }
+}
+
+#[test]
+fn every_port_is_taken_of_a_dedicated_address_alone() {
+    let names = ["nic".to_owned()];
+    let asks =
+        |address| Question { interfaces: &names, any_port: true, ..nat(address, Wanted::Best) };
+    let servers = [out("192.0.2.11", NIC)];
+    assert_eq!(told(decide(&asks("203.0.113.7"), &servers)), "Xdp nic to nic");
+    let plan = told(decide(&asks("192.0.2.1"), &servers));
+    assert!(plan.starts_with("no: `port = 0` takes every port, and 192.0.2.1 is"), "{plan}");
 }
 
 #[test]
