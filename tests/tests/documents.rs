@@ -85,3 +85,17 @@ fn the_kernel_ring_names_every_outcome() {
         assert!(named, "no spec expects {name}");
     }
 }
+
+#[test]
+fn the_kernel_ring_has_at_least_150_cases() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut cases = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("kernel_")) {
+            cases += std::fs::read_to_string(path).unwrap().matches("#[test]").count();
+        }
+    }
+    assert!(cases >= 150, "{cases} cases");
+    println!("{cases} cases, most of them at both hooks and in both families");
+}

@@ -53,7 +53,8 @@ pub(crate) fn discover(root: &Path) -> Result<Vec<Ring>> {
     // Namespaces, addresses and kernel programs are the machine's: one test at a time.
     let alone = |mut targets: Vec<String>| {
         if !targets.is_empty() {
-            targets.extend(["--".to_owned(), "--test-threads=1".to_owned()]);
+            // What they measure, such as the verifier's work, is worth reading when they pass too.
+            targets.extend(["--", "--test-threads=1", "--show-output"].map(str::to_owned));
         }
         once(targets)
     };
@@ -101,8 +102,8 @@ mod tests {
         };
         assert_eq!(runs("unit"), ["--lib --bins --test check --test pure", "--doc"]);
         assert_eq!(runs("proxy"), ["--test proxy_retry"]);
-        assert_eq!(runs("kernel"), ["--test kernel_forward -- --test-threads=1"]);
-        assert_eq!(runs("lab"), ["--test lab_tcp -- --test-threads=1"]);
+        assert_eq!(runs("kernel"), ["--test kernel_forward -- --test-threads=1 --show-output"]);
+        assert_eq!(runs("lab"), ["--test lab_tcp -- --test-threads=1 --show-output"]);
         let files = |ring: &Ring| ring.files().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(files(&rings[0]), ["check", "pure"]);
         assert_eq!(files(&rings[2]), ["kernel_forward"]);
