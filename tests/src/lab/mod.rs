@@ -26,7 +26,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 pub use beyond::{Beyond, SHORT_MTU};
 pub use config::Config;
-pub use counters::{checksum_errors, received, resets_received, retransmitted};
+pub use counters::{checksum_errors, reassembled, received, resets_received, retransmitted};
 pub use load::{Echoes, Lost, Visit, Visits};
 pub use namespace::Namespace;
 pub use process::{Deston, pause, wait_long_until, wait_until};
