@@ -1,12 +1,13 @@
 //! Clients, listeners and servers on the balancer's own host.
 
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use deston::datapath::Hook;
 use deston_common::outcome::Outcome;
 use deston_tests::kernel::{Family, Setting};
 use deston_tests::lab::body::{bytes, datagram_echoed, echoed};
-use deston_tests::lab::visit::{NO_HEALTH, PORT, config_for, visit};
+use deston_tests::lab::visit::{NO_HEALTH, PORT, config_for, greeted, visit};
 use deston_tests::lab::{
     Config, Deston, Lab, Namespace, TcpServer, UdpServer, gateway_of, listener_of, server_of,
 };
@@ -19,6 +20,27 @@ fn loopback(family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::LOCALHOST.into(),
         Family::V6 => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
+/// Bytes of the longest segment on loopback, whose packets are of 65,536 bytes at the most; IPv4
+/// allows a byte less, and the rest is headers with timestamps.
+fn segment(family: Family) -> usize {
+    match family {
+        Family::V4 => 65_535 - 20 - 32,
+        Family::V6 => 65_536 - 40 - 32,
+    }
+}
+
+/// Sends bodies of a length, one after the other, and waits for each to come back.
+fn send_segments(to: SocketAddr, length: usize) {
+    let mut stream = greeted(to);
+    let (body, mut answer) = (bytes(length, 9), vec![0; length]);
+    // The window opens on the way to segments as long as this.
+    for n in 0..100 {
+        stream.write_all(&body).unwrap();
+        let read = stream.read_exact(&mut answer);
+        assert!(read.is_ok() && answer == body, "{length} bytes, {n} times before: {read:?}");
     }
 }
 
@@ -63,7 +85,10 @@ fn loopback_clients_and_servers_are_balanced_in_the_kernel() {
         let few = [Outcome::Forwarded, Outcome::Replied].map(|outcome| deston.counted(outcome));
         // A datagram each way, and at least four packets of each connection.
         assert!(few.iter().all(|count| *count >= 4 * (1 + 3)), "{family:?}: {few:?}");
-        lab.balancer.within(move || echoed(to, &bytes(BULK, 5)).unwrap());
+        lab.balancer.within(move || {
+            echoed(to, &bytes(BULK, 5)).unwrap();
+            send_segments(to, segment(family));
+        });
         let all = [Outcome::Forwarded, Outcome::Replied].map(|outcome| deston.counted(outcome));
         // Segments of 64 kB at the most.
         let least = BULK as u64 >> 16;

@@ -104,7 +104,8 @@ fn a_listener_on_every_address_follows_the_addresses_of_its_interfaces() {
     assert_eq!(lab.balancer.within(move || visit(loopback).unwrap()), 1);
     lab.balancer.run(&["ip", "address", "del", "198.51.100.9/24", "dev", "clients"]);
     deston.wait_for_log("the listener has lost an address");
-    assert!(stopped(deston, "forwarded") > 8);
+    // Two connections, of four packets each and an acknowledgement that may come later.
+    assert!(stopped(deston, "forwarded") >= 8);
 }
 
 #[test]
