@@ -19,6 +19,7 @@ mod load_of_both;
 mod namespace;
 mod process;
 mod server;
+mod trunk;
 mod tunnel;
 mod udp;
 pub mod visit;
@@ -33,6 +34,7 @@ pub use load_of_both::{LoadOfBoth, config_of_both, servers_of_both};
 pub use namespace::Namespace;
 pub use process::{Deston, pause, wait_long_until, wait_until};
 pub use server::TcpServer;
+pub use trunk::{Trunk, tagged_client};
 pub use tunnel::TunnelEnd;
 pub use udp::UdpServer;
 
