@@ -43,7 +43,7 @@ impl Scene {
     }
 
     #[track_caller]
-    fn is_unharmed(self) {
+    fn stop_unharmed(self) {
         let (exchanged, visits) = self.load.stop_unharmed(&self.lab);
         let counts = visits.map(|visits| visits.len());
         assert!(exchanged > 1_000 && counts.iter().all(|count| *count >= 100), "{counts:?}");
@@ -62,7 +62,7 @@ fn neighbours_are_forgotten(hook: Hook) {
         }
         scene.load.goes_on();
     }
-    scene.is_unharmed();
+    scene.stop_unharmed();
 }
 
 #[test]
@@ -89,13 +89,13 @@ fn a_server_moves(hook: Hook) {
     let others_go_on = || echoes.iter().for_each(|echoes| echoes.wait_for_another_round_of(&[2]));
     others_go_on();
     let exchanged = |n| echoes.each_ref().map(|echoes: &Echoes| echoes.exchanged_with(n));
-    let (lost, others) = (exchanged(1), exchanged(2));
+    let (held_up, others) = (exchanged(1), exchanged(2));
     others_go_on();
-    assert_eq!(exchanged(1), lost, "{hook:?}");
+    assert_eq!(exchanged(1), held_up, "{hook:?}");
     assert!(exchanged(2).iter().zip(others).all(|(now, then)| *now > then), "{hook:?}");
     scene.deston.signal(Signal::SIGCONT);
     scene.load.goes_on();
-    scene.is_unharmed();
+    scene.stop_unharmed();
 }
 
 #[test]
