@@ -24,7 +24,7 @@ pub struct Hop {
     pub source_mac: Mac,
     /// Ethernet address of the next hop.
     pub next_hop_mac: Mac,
-    /// Largest IP packet that fits, bytes; 0: not known, not checked.
+    /// Largest IP packet that fits, bytes; 0: not known, or longer than this can say: not checked.
     pub mtu: u16,
     /// Tags in use, at most 2.
     pub vlan_count: u16,

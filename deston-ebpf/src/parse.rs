@@ -132,8 +132,10 @@ impl Network for V4 {
 /// IPv6 extension headers (RFC 8200, section 4).
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT_HEADER: u8 = 44;
+pub(crate) const FRAGMENT_HEADER: u8 = 44;
 const DESTINATION: u8 = 60;
+/// Of the word in a fragment header: where the fragment stands in its datagram.
+pub(crate) const EXTENSION_OFFSET: u16 = 0xfff8;
 
 impl Network for V6 {
     #[inline(always)]
@@ -209,7 +211,7 @@ fn walk_extensions<P: Packet>(packet: P, cx: &mut Context<<V6 as Family>::Addres
         let size = match cx.key.protocol {
             FRAGMENT_HEADER => {
                 let fragment = u16::from_be(fragment);
-                if fragment & 0xfff8 != 0 {
+                if fragment & EXTENSION_OFFSET != 0 {
                     cx.part = part::LATER;
                 } else if fragment & 1 != 0 {
                     cx.part = part::FIRST;

@@ -8,8 +8,9 @@ use deston_common::net::{Address, Be16, Ipv4Be, Ipv6Be, TCP, UDP};
 
 use crate::context::Context;
 use crate::family::{Family, V4, V6};
-use crate::header::{Icmp, Ipv4, Ipv6};
+use crate::header::{Extension, Icmp, Ipv4, Ipv6};
 use crate::packet::Packet;
+use crate::parse::{EXTENSION_OFFSET, FRAGMENT_HEADER};
 
 /// A family's control messages.
 pub(crate) trait Quoted: Family {
@@ -113,7 +114,19 @@ impl Quoted for V6 {
         if u16::from_be(version) >> 12 != 6 {
             return false;
         }
-        finish(packet, cx, l3, l3 + size_of::<Ipv6>(), addresses, next)
+        let l4 = l3 + size_of::<Ipv6>();
+        if next != FRAGMENT_HEADER {
+            return finish(packet, cx, l3, l4, addresses, next);
+        }
+        // Routers do not cut IPv6 packets: it is by these errors that a sender of fragments learns
+        // how long they may be.
+        let Some(fragment) = packet.at::<Extension>(l4) else { return false };
+        // SAFETY: `at` checked the bounds.
+        let (next, offset) = unsafe { ((*fragment).next, (*fragment).fragment) };
+        if u16::from_be(offset) & EXTENSION_OFFSET != 0 {
+            return false;
+        }
+        finish(packet, cx, l3, l4 + size_of::<Extension>(), addresses, next)
     }
 
     #[inline(always)]

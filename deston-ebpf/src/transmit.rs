@@ -180,11 +180,11 @@ pub(crate) fn way_back<A: Address, P: Packet>(packet: P, cx: &Context<A>) -> Hop
     }
 }
 
-/// Largest IP packet that an interface sends; 0: not known.
+/// Largest IP packet that an interface sends; 0: not known, or longer than a hop can say.
 #[inline(always)]
 fn mtu(ifindex: u32) -> u16 {
     // SAFETY: one word, copied at once.
-    unsafe { maps::MTUS.get(ifindex) }.map_or(0, |mtu| *mtu as u16)
+    unsafe { maps::MTUS.get(ifindex) }.map_or(0, |mtu| u16::try_from(*mtu).unwrap_or(0))
 }
 
 /// The frame's destination and source.

@@ -205,6 +205,48 @@ fn quotes_with_ip_options_are_read() {
 }
 
 #[test]
+fn errors_about_datagrams_in_fragments_are_told_by_the_first() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = Lab::new(setting);
+        let connection = lab.exchange(1);
+        let router = setting.family.router();
+        let query = connection.query(&[0x5a; 64]).fragment(0x1234, 0, true);
+        let response = connection.response(&[0xa5; 64]).fragment(0x1235, 0, true);
+        let count = rows(QUOTES, |quote| {
+            let (_, kind_code, rest) = errors(setting.family)[2];
+            let sent = connection.to_server(&query);
+            let error = from_upstream(&connection, &sent, (kind_code, rest), quote, router);
+            let expected = at_client(&connection, &error, &query, quote);
+            lab.emits_exactly(&error, Outcome::ErrorReplied, &expected);
+
+            let sent = connection.to_client(&response);
+            let error = Packet {
+                source_mac: CLIENT_MAC,
+                destination_mac: BALANCER_MAC,
+                ..sent.error(router, kind_code, rest, quote)
+            };
+            let expected = Packet {
+                source_mac: deston_tests::kernel::BALANCER_TO_SERVERS_MAC,
+                destination_mac: server_mac(1),
+                source: (connection.source.ip(), 0).into(),
+                destination: (connection.server.ip(), 0).into(),
+                ttl: error.ttl - 1,
+                payload: response.clone().ttl(response.ttl - 1).quoted(quote),
+                ..error.clone()
+            };
+            lab.emits_exactly(&error, Outcome::ErrorForwarded, &expected);
+        });
+        assert_eq!(count, 4);
+        // Less than its ports, to the last byte.
+        let whole = connection.to_server(&query).time_exceeded(router, Quote::Bytes(8));
+        for len in 0..whole.payload.len() {
+            lab.passes(&whole.clone().payload(&whole.payload[..len]), Outcome::IcmpUnrelated);
+        }
+    });
+}
+
+#[test]
 fn a_quote_too_short_or_of_something_else_is_passed() {
     require_kernel!();
     each(Setting::ALL, |setting| {

@@ -219,6 +219,20 @@ fn a_reply_longer_than_the_clients_link_takes_is_answered() {
 }
 
 #[test]
+fn a_link_that_takes_more_than_any_packet_is_no_limit() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = Lab::new(setting);
+        // More than 16 bits hold, as a loopback's.
+        for mtu in [65_536, 65_536 + 1_300] {
+            lab.kernel.put_mtu(IFINDEX, mtu).unwrap();
+            let connection = lab.establish(if mtu == 65_536 { 1 } else { 2 });
+            lab.replies(&connection, &connection.from_server(ACK).payload(&[0; 1_400]));
+        }
+    });
+}
+
+#[test]
 fn a_tunnel_needs_room_for_its_header() {
     require_kernel!();
     each(Setting::ALL, |setting| {

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 
 use deston::datapath::Hook;
+use deston_common::outcome::Outcome;
 use deston_tests::kernel::{Family, Setting};
 use deston_tests::lab::body::{bytes, datagram_echoed, echoed};
 use deston_tests::lab::visit::{NO_HEALTH, PORT, config, config_for};
@@ -118,26 +119,32 @@ fn checksums_that_a_client_leaves_to_its_interface_arrive_wrong_through_xdp() {
     wait_until("the server has met wrong checksums", || lab.checksum_errors() == 10);
 }
 
-/// Sends so many bytes through TC and back; the mean length of packets that arrived at the server.
-fn bulk_through_tc(setting: Setting, links: Links, length: usize) -> u64 {
+/// Sends so many bytes through TC and back; the mean length of packets that arrived at the balancer
+/// from the client, and at the server.
+fn bulk_through_tc(setting: Setting, links: Links, length: usize) -> [u64; 2] {
     let lab = Lab::with(1, links);
     let address = (server_of(setting.family, 1), 3_000).into();
     let server = TcpServer::start_at(&lab.servers[0], 1, address);
     let text = config_for(setting, "", NO_HEALTH, &[(server.address(), "")]);
-    let _deston = Deston::serving(&lab.balancer, &text);
+    let deston = Deston::serving(&lab.balancer, &text);
     let to = listener_of(setting.family, PORT);
     assert_eq!(lab.client.within(move || echoed(to, &bytes(length, 1)).unwrap()), 1);
     assert_eq!(lab.checksum_errors(), 0);
-    let (bytes, packets) = received(&lab.servers[0], "eth0");
-    bytes / packets
+    assert!(deston.counted(Outcome::Forwarded) >= length as u64 >> 16, "{setting}");
+    assert!(deston.counted(Outcome::Replied) >= length as u64 >> 16, "{setting}");
+    [(&lab.balancer, "clients"), (lab.server(1), "eth0")].map(|(host, device)| {
+        let (bytes, packets) = received(host, device);
+        assert!(bytes > length as u64, "{bytes} bytes, {setting}");
+        bytes / packets
+    })
 }
 
 #[test]
 fn segments_longer_than_the_link_takes_pass_tc_whole() {
     require_lab!();
     for setting in [Setting::TC4, Setting::TC6] {
-        let mean = bulk_through_tc(setting, Links::Offloaded, 100_000_000);
-        assert!(mean > 5_000, "{mean} bytes a packet, {setting}");
+        let [before, behind] = bulk_through_tc(setting, Links::Offloaded, 100_000_000);
+        assert!(before > 5_000 && behind > 5_000, "{before}, {behind} bytes a packet, {setting}");
     }
 }
 
@@ -146,7 +153,7 @@ fn segments_are_cut_with_right_checksums_behind_tc() {
     // The control: here the balancer's stack cuts them, as an interface would.
     require_lab!();
     for setting in [Setting::TC4, Setting::TC6] {
-        let mean = bulk_through_tc(setting, Links::Completed, 10_000_000);
-        assert!(mean < 1_515, "{mean} bytes a packet, {setting}");
+        let [before, behind] = bulk_through_tc(setting, Links::Completed, 50_000_000);
+        assert!(before > 5_000 && behind < 1_515, "{before}, {behind} bytes a packet, {setting}");
     }
 }

@@ -86,40 +86,6 @@ fn ipv6_connections_are_balanced_at_xdp() {
 }
 
 #[test]
-fn clients_on_the_balancer_itself_are_served_beside_the_kernel() {
-    require_lab!();
-    let lab = Lab::new(1);
-    let server = TcpServer::start(&lab.servers[0], 1, 0);
-    let deston = Deston::serving(&lab.balancer, &tc(&[server.address()]));
-    assert_eq!(lab.balancer.within(|| visit(listener(PORT)).unwrap()), 1);
-    assert_eq!(lab.client.within(|| visit(listener(PORT)).unwrap()), 1);
-    assert!(stopped(deston, "forwarded") < 12, "one of the two was not the kernel's");
-}
-
-#[test]
-fn loopback_clients_and_servers_are_balanced_at_tc() {
-    require_lab!();
-    let lab = Lab::new(1);
-    let own = |n: u8| {
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        TcpServer::start_at(&lab.balancer, n, address)
-    };
-    let servers = [own(1), own(2)];
-    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let config = tc(&[servers[0].address(), servers[1].address()])
-        .replace(&BALANCER.to_string(), "127.0.0.1")
-        .replace("\"tc\"", "\"auto\"");
-    let mut deston = Deston::start(&lab.balancer, &config);
-    let line = deston.wait_for_log("datapath chosen");
-    assert!(line.contains("datapath=\"tc\"") && line.contains("loopback interface"), "{line}");
-    deston.wait_for_log("ready");
-    let answers = lab.balancer.within(move || [(); 4].map(|()| visit(at(PORT)).unwrap()));
-    assert_eq!(answers, [1, 2, 1, 2]);
-    lab.balancer.within(move || exchange(at(PORT)));
-    assert!(stopped(deston, "replied") > 20, "the kernel has carried them");
-}
-
-#[test]
 fn a_listener_on_every_address_follows_the_addresses_of_its_interfaces() {
     require_lab!();
     let lab = Lab::new(1);
@@ -138,7 +104,8 @@ fn a_listener_on_every_address_follows_the_addresses_of_its_interfaces() {
     assert_eq!(lab.balancer.within(move || visit(loopback).unwrap()), 1);
     lab.balancer.run(&["ip", "address", "del", "198.51.100.9/24", "dev", "clients"]);
     deston.wait_for_log("the listener has lost an address");
-    assert!(stopped(deston, "forwarded") > 8);
+    // Two connections, of four packets each and an acknowledgement that may come later.
+    assert!(stopped(deston, "forwarded") >= 8);
 }
 
 #[test]

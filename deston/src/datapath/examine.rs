@@ -211,7 +211,7 @@ fn reach(network: &Network, route: &Route) -> Reach {
                 interface: path.link.index,
                 next_hop: way.next_hop,
                 is_known: path.hop().is_some(),
-                mtu: path.mtu().into(),
+                mtu: path.mtu(),
             })
         }
     }

@@ -38,13 +38,16 @@ impl Config {
     /// With a pool; its servers have the numbers of their places.
     pub fn pool(mut self, name: &str, keys: &str, servers: &[SocketAddr]) -> Self {
         let _ = writeln!(self.pools, "[[pool]]\nname = \"{name}\"\n{keys}");
-        for server in servers {
-            let (ip, port) = (server.ip(), server.port());
-            let _ = writeln!(
-                self.servers,
-                "[[server]]\npool = \"{name}\"\naddress = \"{ip}\"\nport = {port}"
-            );
-        }
+        servers.iter().fold(self, |config, server| config.server(name, *server, ""))
+    }
+
+    /// With one more server of a pool. `keys` are lines.
+    pub fn server(mut self, pool: &str, address: SocketAddr, keys: &str) -> Self {
+        let (ip, port) = (address.ip(), address.port());
+        let _ = writeln!(
+            self.servers,
+            "[[server]]\npool = \"{pool}\"\naddress = \"{ip}\"\nport = {port}\n{keys}"
+        );
         self
     }
 

@@ -19,6 +19,11 @@ pub fn retransmitted(host: &Namespace) -> u64 {
     paired_value(&tables(host)[0], "Tcp", "RetransSegs")
 }
 
+/// Packets that a host has joined from fragments, of both families.
+pub fn reassembled(host: &Namespace) -> u64 {
+    paired_value(&tables(host)[0], "Ip", "ReasmOKs") + flat(&read(host, "snmp6"), "Ip6ReasmOKs")
+}
+
 /// TCP connections of a host that a reset has ended.
 pub fn resets_received(host: &Namespace) -> u64 {
     paired_value(&tables(host)[0], "Tcp", "EstabResets")

@@ -115,6 +115,12 @@ impl Echoes {
         self.rounds().iter().sum()
     }
 
+    /// Exchanges so far with the server with a number.
+    pub fn exchanged_with(&self, n: u8) -> u64 {
+        let rounds = self.rounds().into_iter().enumerate();
+        rounds.filter(|(place, _)| self.state.server(*place) == n).map(|(_, rounds)| rounds).sum()
+    }
+
     /// Connections that have failed so far.
     pub fn lost(&self) -> Lost {
         let mut lost = Lost::new();

@@ -15,9 +15,11 @@ pub mod body;
 mod config;
 mod counters;
 mod load;
+mod load_of_both;
 mod namespace;
 mod process;
 mod server;
+mod trunk;
 mod tunnel;
 mod udp;
 pub mod visit;
@@ -26,11 +28,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 pub use beyond::{Beyond, SHORT_MTU};
 pub use config::Config;
-pub use counters::{checksum_errors, received, resets_received, retransmitted};
+pub use counters::{checksum_errors, reassembled, received, resets_received, retransmitted};
 pub use load::{Echoes, Lost, Visit, Visits};
+pub use load_of_both::{LoadOfBoth, config_of_both, servers_of_both};
 pub use namespace::Namespace;
 pub use process::{Deston, pause, wait_long_until, wait_until};
 pub use server::TcpServer;
+pub use trunk::{Trunk, tagged_client};
 pub use tunnel::TunnelEnd;
 pub use udp::UdpServer;
 

@@ -122,6 +122,13 @@ impl Deston {
         self.line.command(verb).output().expect("deston starts")
     }
 
+    /// What `deston doctor --json` says of its configuration.
+    pub fn doctor(&self) -> String {
+        let mut command = self.line.command(&["doctor", "--json", "--config"]);
+        let output = command.arg(&self.line.config).output().expect("deston starts");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// `deston detach` for its instance.
     pub fn detach(&self) -> Output {
         self.command(&["detach", "--instance", &self.instance])

@@ -34,7 +34,7 @@ impl TunnelEnd {
             "link set eth0 gro_max_size 1",
         ]);
         let (taken, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let device = Arc::new(host.within(|| open("tunnel")));
+        let device = Arc::new(host.within(|| open("tunnel", libc::IFF_TUN)));
         let outer = [
             (Domain::IPV4, protocol::IPIP),
             (Domain::IPV6, protocol::IPIP),
@@ -95,15 +95,15 @@ fn received(socket: &Socket) -> Option<Vec<u8>> {
     }
 }
 
-/// Opens a tun device of this namespace for whole IP packets.
-fn open(name: &str) -> File {
+/// Opens a device of this namespace for whole packets: IP with `IFF_TUN`, frames with `IFF_TAP`.
+pub(super) fn open(name: &str, kind: libc::c_int) -> File {
     let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun").unwrap();
     // SAFETY: all zeroes is a valid ifreq: characters, integers and pointers that nobody reads.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
     }
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    request.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI) as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one ifreq (linux/if_tun.h), which lives beyond the call.
     let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &mut request) };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());

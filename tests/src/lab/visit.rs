@@ -111,11 +111,17 @@ pub const NO_HEALTH: &str = "[load_balancer.health]\nkind = \"off\"";
 
 /// A connection that has been answered once.
 pub fn greeted(to: SocketAddr) -> TcpStream {
+    greeted_by(to).1
+}
+
+/// The same, and the number of the server that answered.
+pub fn greeted_by(to: SocketAddr) -> (u8, TcpStream) {
     let mut stream = TcpStream::connect_timeout(&to, LIMIT).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.write_all(b"x").unwrap();
-    stream.read_exact(&mut [0; 2]).unwrap();
-    stream
+    let mut greeting = [0; 2];
+    stream.read_exact(&mut greeting).unwrap();
+    (greeting[0], stream)
 }
 
 /// One more exchange on a connection.

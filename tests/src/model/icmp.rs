@@ -10,6 +10,9 @@ use super::settings::{Forwarding, Meaning};
 use super::transmit::{addresses, put};
 use super::tuple::{TCP, Tuple, UDP};
 
+/// The IPv6 extension header of a fragment (RFC 8200, section 4.5).
+const FRAGMENT: u8 = 44;
+
 /// What an error quotes.
 struct Quote {
     tuple: Tuple,
@@ -125,7 +128,15 @@ fn read_quote(packet: &Packet) -> Option<Quote> {
         }
         source = Ipv6Addr::from(bytes::<16>(&header, 8)?).into();
         destination = Ipv6Addr::from(bytes::<16>(&header, 24)?).into();
-        (protocol, l4) = (header[6], l3 + 40);
+        if header[6] == FRAGMENT {
+            let [next, _, high, low] = bytes::<4>(frame, l3 + 40)?;
+            if u16::from_be_bytes([high, low]) >> 3 != 0 {
+                return None;
+            }
+            (protocol, l4) = (next, l3 + 48);
+        } else {
+            (protocol, l4) = (header[6], l3 + 40);
+        }
     } else {
         let header: [u8; 20] = bytes(frame, l3)?;
         let len = usize::from(header[0] & 15) * 4;

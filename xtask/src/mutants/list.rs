@@ -49,6 +49,8 @@ mutants! {
         "change = change.word16(before, after);" => "change = change.word16(before, before);";
     "quote", "quote.rs", "kernel_icmp", "a later fragment's bytes are read as ports":
         "header < size_of::<Ipv4>() || offset != 0" => "header < size_of::<Ipv4>() || offset == 8_191";
+    "quote", "quote.rs", "kernel_icmp", "an error about a fragment over IPv6 is not ours":
+        "if next != FRAGMENT_HEADER {" => "if next != 255 {";
     "transmit", "transmit.rs", "kernel_half_open", "a packet does not age":
         "F::readdress(packet, cx, cx.ttl.wrapping_sub(1))" => "F::readdress(packet, cx, cx.ttl)";
     "transmit", "packet/xdp.rs", "kernel_half_open", "an absent UDP checksum is computed with":

@@ -105,7 +105,7 @@ pub(in crate::datapath) struct Path {
     source_mac: Mac,
     /// The next hop's Ethernet address, while the host knows it.
     next_hop_mac: Option<Mac>,
-    mtu: u16,
+    mtu: u32,
     /// Outermost first, at most `MOST_TAGS`.
     vlans: Vec<Vlan>,
 }
@@ -117,7 +117,7 @@ impl Path {
     }
 
     /// The largest IP packet that fits, bytes.
-    pub(in crate::datapath) fn mtu(&self) -> u16 {
+    pub(in crate::datapath) fn mtu(&self) -> u32 {
         self.mtu
     }
 
@@ -131,7 +131,8 @@ impl Path {
             ifindex: self.link.index,
             source_mac: self.source_mac,
             next_hop_mac: self.next_hop_mac?,
-            mtu: self.mtu,
+            // Loopback takes 65,536 bytes, and IPv6 sends as many.
+            mtu: u16::try_from(self.mtu).unwrap_or(0),
             vlan_count: self.vlans.len() as u16,
             vlans,
         })
@@ -198,7 +199,7 @@ impl Network {
                     self.neighbours.get(&(way.device, way.next_hop)).copied()
                 }
             },
-            mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
+            mtu,
             vlans,
             way,
         })
@@ -304,7 +305,7 @@ mod tests {
         let lo =
             Device { kind: Kind::Loopback, mac: Mac::default(), mtu: 65536, ..device(1, "lo") };
         let hop = network(vec![lo]).path(way(1)).unwrap().hop().unwrap();
-        assert_eq!((hop.next_hop_mac, hop.mtu), (Mac::default(), u16::MAX));
+        assert_eq!((hop.next_hop_mac, hop.mtu), (Mac::default(), 0), "no limit");
     }
 
     #[test]
