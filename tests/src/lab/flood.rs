@@ -27,8 +27,8 @@ const SLACK: Duration = Duration::from_millis(4);
 /// A host of strangers, with a link of its own to the balancer.
 ///
 /// By the clients' link it would fight them for one queue: what that has no room for is lost before
-/// any program sees it, and a client's TCP that cannot send gives its connection up after 15 probes
-/// in half a second each.
+/// any program sees it, and a client whose own interface takes nothing for some seconds gives its
+/// connection up.
 pub struct Attacker {
     host: Namespace,
     balancer: [u8; 6],
