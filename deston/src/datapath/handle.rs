@@ -331,7 +331,8 @@ async fn serve(mut balancer: Balancer, mut incoming: requests::Receiver<Request>
                 }
                 None => return balancer.abandon(),
             },
-            () = hurry.notified() => {
+            // It may come before the drain that it is meant for, and waits for that.
+            () = hurry.notified(), if draining.is_some() => {
                 draining.iter_mut().for_each(|(drain, _)| drain.hurry());
             }
             () = due(&mut draining) => {
