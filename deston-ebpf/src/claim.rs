@@ -47,7 +47,11 @@ pub(crate) fn flow<F: Family, P: Packet>(
     }
     let replaces = state != 0 || cx.flow.flags & flags::ONE_PACKET != 0;
     if let Err(error) = half::record::<F>(cx, replaces) {
-        if conntrack::is_translated(listener.forwarding) {
+        // With dnat both of two processors that open one flow have the same claim.
+        let stays = half::flow::<F>(&cx.key)
+            // SAFETY: points into a live map value.
+            .is_some_and(|flow| unsafe { (*flow).reply.is(&cx.flow.reply) });
+        if conntrack::is_translated(listener.forwarding) && !stays {
             let _ = F::half_replies().remove(&cx.flow.reply);
         }
         return Verdict::of(if error == EEXIST { Outcome::Raced } else { Outcome::FlowsFull });
@@ -150,7 +154,7 @@ extern "C" fn probe<F: Family>(number: u32, search: *mut Search<'_, F::Address>)
     let search = unsafe { &mut *search };
     let own = search.cx.key.source_port;
     let Some(port) = search.ports.candidate(own, number) else { return STOP };
-    let turn = search.ports.start.wrapping_add(number);
+    let turn = search.ports.address.wrapping_add(number);
     if let (Some(snat), Some(place)) = (search.snat, turn.checked_rem(search.count.into()))
         && let Some(address) = snat.addresses.get(place as usize & (MAX_SNAT_ADDRESSES - 1))
     {
@@ -213,7 +217,14 @@ fn probe_one<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
         }
         Err(_) => return Verdict::of(Outcome::FlowsFull),
     }
-    // A flow may have been promoted between the two looks.
+    settled::<F>(cx)
+}
+
+/// Looks at REPLIES again, once the claim `cx.flow.reply` stands: a flow may have been promoted there
+/// between the first look and the claim, and keeps the port. See `promote::run`.
+#[inline(always)]
+fn settled<F: Family>(cx: &Context<F::Address>) -> Verdict {
+    let key = &cx.flow.reply;
     if F::replies().get_ptr(key).is_some() {
         let _ = F::half_replies().remove(key);
         return Verdict::GO_ON;
@@ -230,14 +241,12 @@ fn frees<F: Family>(
     seq: Option<u32>,
     reply: *mut ReplyEntry<F::Address>,
 ) -> bool {
-    // SAFETY: points into a live map value; elements are recycled but never unmapped. So below.
-    let flow = unsafe { &(*reply).flow };
-    let Some(flow) = conntrack::promoted::<F>(flow) else { return false };
+    let Some(flow) = holder::<F>(reply) else { return false };
     if conntrack::is_over::<F>(flow, now) {
         conntrack::end::<F>(flow, reason::IDLE);
         return true;
     }
-    // SAFETY: as above.
+    // SAFETY: points into a live map value; elements are recycled but never unmapped. So below.
     let (state, next) = unsafe { (State((*flow).state), (*flow).next_seq) };
     let is_higher = seq.is_some_and(|seq| (seq.wrapping_sub(next) as i32) > 0);
     if is_higher && state.is_closed() && closed.is_set == 0 {
@@ -252,6 +261,16 @@ fn frees<F: Family>(
         };
     }
     false
+}
+
+/// The promoted flow of a reply entry, if it names that one.
+#[inline(always)]
+fn holder<F: Family>(reply: *mut ReplyEntry<F::Address>) -> Option<*mut FlowEntry<F::Address>> {
+    // SAFETY: as in `frees`.
+    let (key, claim) = unsafe { (&(*reply).flow, &(*reply).key) };
+    let flow = conntrack::promoted::<F>(key)?;
+    // SAFETY: as in `frees`.
+    (unsafe { (*flow).reply.is(claim) }).then_some(flow)
 }
 
 /// Whether a half-open claim is nobody's any more. The oldest one that may be
@@ -309,34 +328,49 @@ fn is_stale<F: Family>(
 /// through a flood; else takes the port of a closed flow.
 #[inline(never)]
 fn last_resort<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
-    if cx.victim.is_set == 1 {
-        cx.flow.reply.destination = cx.victim.address;
-        cx.flow.reply.destination_port = cx.victim.port;
-        let key = &cx.flow.reply;
-        if let Some(reply) = half::reply::<F>(key) {
-            // SAFETY: points into a live map value.
-            let _ = F::half_flows().remove(unsafe { &(*reply).flow });
-        }
-        cx.reply.key = *key;
-        return match F::half_replies().insert(key, &cx.reply, u64::from(BPF_ANY)) {
-            Ok(()) => Verdict::CARRY,
-            Err(_) => Verdict::of(Outcome::FlowsFull),
-        };
+    let candidate = if cx.victim.is_set == 1 { &cx.victim } else { &cx.closed };
+    if candidate.is_set == 0 {
+        return Verdict::of(Outcome::SnatExhausted);
     }
-    if cx.closed.is_set == 1 {
-        cx.flow.reply.destination = cx.closed.address;
-        cx.flow.reply.destination_port = cx.closed.port;
-        if let Some(reply) = conntrack::promoted_reply::<F>(&cx.flow.reply)
-            // SAFETY: points into a live map value.
-            && let Some(flow) = conntrack::promoted::<F>(unsafe { &(*reply).flow })
-        {
-            conntrack::end::<F>(flow, reason::CLOSED);
-        }
-        if probe_one::<F>(cx) == Verdict::CARRY {
-            return Verdict::CARRY;
-        }
+    cx.flow.reply.destination = candidate.address;
+    cx.flow.reply.destination_port = candidate.port;
+    cx.reply.key = cx.flow.reply;
+    let said = if cx.victim.is_set == 1 { steal::<F>(cx) } else { reuse::<F>(cx) };
+    if said == Verdict::GO_ON { Verdict::of(Outcome::SnatExhausted) } else { said }
+}
+
+/// Takes a port from a half-open flow, which is forgotten.
+#[inline(always)]
+fn steal<F: Family>(cx: &Context<F::Address>) -> Verdict {
+    let key = &cx.flow.reply;
+    if let Some(reply) = half::reply::<F>(key) {
+        // SAFETY: points into a live map value.
+        let _ = F::half_flows().remove(unsafe { &(*reply).flow });
     }
-    Verdict::of(Outcome::SnatExhausted)
+    if F::half_replies().insert(key, &cx.reply, u64::from(BPF_ANY)).is_err() {
+        return Verdict::of(Outcome::FlowsFull);
+    }
+    settled::<F>(cx)
+}
+
+/// Takes the port of a closed flow, which is ended once the claim stands: if another flow has
+/// claimed the port, both stay.
+#[inline(always)]
+fn reuse<F: Family>(cx: &Context<F::Address>) -> Verdict {
+    let key = &cx.flow.reply;
+    match F::half_replies().insert(key, &cx.reply, u64::from(BPF_NOEXIST)) {
+        Ok(()) => {}
+        Err(EEXIST) => return Verdict::GO_ON,
+        Err(_) => return Verdict::of(Outcome::FlowsFull),
+    }
+    if let Some(reply) = conntrack::promoted_reply::<F>(key)
+        && let Some(flow) = holder::<F>(reply)
+        // SAFETY: points into a live map value.
+        && State(unsafe { (*flow).state }).is_closed()
+    {
+        conntrack::end::<F>(flow, reason::CLOSED);
+    }
+    settled::<F>(cx)
 }
 
 /// Claims the client's own tuple towards the server: taken only where one server serves two
@@ -395,21 +429,24 @@ pub(crate) fn reply_anew<F: Family, P: Packet>(
         next_seq: 0,
     };
     let key = cx.flow.reply;
-    let _ = if promoted {
-        F::replies().insert(&key, &cx.reply, u64::from(BPF_NOEXIST))
-    } else {
-        F::half_replies().insert(&key, &cx.reply, u64::from(BPF_NOEXIST))
-    };
+    if !promoted {
+        let _ = F::half_replies().insert(&key, &cx.reply, u64::from(BPF_NOEXIST));
+    } else if F::replies().insert(&key, &cx.reply, u64::from(BPF_NOEXIST)).is_ok() {
+        // Who has claimed the port meanwhile finds that it is taken, and claims another.
+        let _ = F::half_replies().remove(&key);
+    }
     0
 }
 
 /// The order in which ports are tried: the client's own, then from a place that depends on the flow,
-/// in odd strides.
+/// in odd strides. The SNAT address moves on by one with each try, from another place: from the same
+/// one, an even port and the second of two addresses would never meet.
 struct Ports {
     min: u32,
     count: u32,
     start: u32,
     stride: u32,
+    address: u32,
 }
 
 impl Ports {
@@ -417,11 +454,14 @@ impl Ports {
     fn new<A: Address>(cx: &Context<A>, listener: &ListenerEntry) -> Self {
         let hash = hash::flow(Seed { k0: 0, k1: 0 }, &cx.key);
         let min = u32::from(listener.snat_port_min);
+        let count = u32::from(listener.snat_port_max).saturating_sub(min) + 1;
         Self {
             min,
-            count: u32::from(listener.snat_port_max).saturating_sub(min) + 1,
+            count,
             start: hash as u32,
-            stride: (hash >> 32) as u32 | 1,
+            // Of few ports none is left out.
+            stride: if count < PORT_PROBES { 1 } else { (hash >> 32) as u32 | 1 },
+            address: (hash >> 48) as u32,
         }
     }
 

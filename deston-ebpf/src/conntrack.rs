@@ -134,8 +134,9 @@ pub(crate) fn is_given_up(server: &ServerEntry) -> bool {
     server.state == ServerState::Down as u8 && server.on_down != OnDown::Drain as u8
 }
 
-/// Looks at a flow whose client was silent for a while: one that was silent too long is ended, and
-/// the reply entry of another, should it be lost, made anew.
+/// Looks at a flow whose client was silent for a while: one that was silent too long is ended, as is
+/// one whose port another flow has got (its reply entry was lost for a while). The reply entry of
+/// another, should it be lost, is made anew.
 #[inline(never)]
 fn is_alive<F: Family, P: Packet>(
     packet: P,
@@ -148,12 +149,22 @@ fn is_alive<F: Family, P: Packet>(
     }
     if is_translated(cx.forwarding) {
         // SAFETY: as in `find`.
-        let key = unsafe { (*flow).reply };
-        if F::replies().get_ptr(&key).is_none() {
+        let (claim, key) = unsafe { ((*flow).reply, &(*flow).key) };
+        if F::replies().get_ptr(&claim).is_none() {
             claim::reply_anew::<F, P>(packet, cx, flow, true);
+        } else if !has_reply::<F>(&claim, key) {
+            end::<F>(flow, reason::IDLE);
+            return false;
         }
     }
     true
+}
+
+/// Whether a promoted reply entry is that of flow `key`.
+#[inline(always)]
+fn has_reply<F: Family>(claim: &FlowKey<F::Address>, key: &FlowKey<F::Address>) -> bool {
+    // SAFETY: as in `find`.
+    promoted_reply::<F>(claim).is_some_and(|reply| unsafe { (*reply).flow.is(key) })
 }
 
 /// Whether replies come back through us.
@@ -293,7 +304,9 @@ pub(crate) fn end<F: Family>(flow: *mut FlowEntry<F::Address>, reason: u32) -> u
         select::release_slot(server);
     }
     event::ended::<F>(flow, before, reason);
-    let _ = F::replies().remove(reply);
+    if has_reply::<F>(reply, key) {
+        let _ = F::replies().remove(reply);
+    }
     let _ = F::flows().remove(key);
     select::forget_entry(server);
     0

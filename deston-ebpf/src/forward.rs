@@ -26,11 +26,13 @@ pub(crate) fn run<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>)
 /// Carries one packet from client to server that opens a flow, or moves one.
 #[inline(always)]
 pub(crate) fn begin<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
-    let said = if cx.moves == 1 {
-        half::go_elsewhere::<F, P>(packet, cx)
-    } else {
-        open::<F, P>(packet, cx)
-    };
+    let mut said = Verdict::GO_ON;
+    if cx.moves == 1 {
+        said = half::go_elsewhere::<F, P>(packet, cx);
+    }
+    if said == Verdict::GO_ON {
+        said = open::<F, P>(packet, cx);
+    }
     if said == Verdict::CARRY { transmit::to_server::<F, P>(packet, cx) } else { said }
 }
 

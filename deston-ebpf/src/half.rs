@@ -45,11 +45,17 @@ pub(crate) fn find<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>
         cx.to = (*flow).reply.reversed();
         cx.server = (*flow).server;
     }
-    if cx.key.protocol != TCP || cx.part == part::LATER {
-        return Verdict::CARRY;
-    }
     if cx.flags & (tcp::SYN | tcp::ACK) == tcp::SYN {
         return again::<F, P>(packet, cx, flow);
+    }
+    if cx.key.protocol != TCP && cx.part != part::LATER {
+        return stay::<F, P>(packet, cx, flow);
+    }
+    if holder::<F>(cx) == holder::ANOTHER {
+        return Verdict::GO_ON;
+    }
+    if cx.part == part::LATER {
+        return Verdict::CARRY;
     }
     if cx.flags & tcp::RST != 0 {
         reset::<F>(flow, state);
@@ -77,13 +83,58 @@ pub(crate) fn reply<F: Family>(key: &FlowKey<F::Address>) -> Option<*mut ReplyEn
     (unsafe { (*reply).key.is(key) }).then_some(reply)
 }
 
+/// Who has the claim of a half-open flow.
+mod holder {
+    /// The flow, or there are no claims.
+    pub(super) const OWN: u32 = 0;
+    /// Nobody: the kernel evicted it, or the server refused the flow.
+    pub(super) const NOBODY: u32 = 1;
+    /// Another flow, since nobody had it for a while.
+    pub(super) const ANOTHER: u32 = 2;
+}
+
+/// Who has the claim of the packet's flow. If it is another flow, this one is forgotten, and the packet
+/// may open it anew: carried, it would be one of the other flow to the server.
+#[inline(never)]
+fn holder<F: Family>(cx: &mut Context<F::Address>) -> u32 {
+    if !conntrack::is_translated(cx.forwarding) {
+        return holder::OWN;
+    }
+    let claim = cx.to.reversed();
+    let holder = match reply::<F>(&claim) {
+        Some(reply) => reply,
+        None => match conntrack::promoted_reply::<F>(&claim) {
+            Some(reply) => reply,
+            None => return holder::NOBODY,
+        },
+    };
+    // SAFETY: as in `find`.
+    if unsafe { (*holder).flow.is(&cx.key) } {
+        return holder::OWN;
+    }
+    let _ = F::half_flows().remove(&cx.key);
+    cx.server = ServerId(0);
+    holder::ANOTHER
+}
+
 /// Forgets a half-open flow and its claim.
 #[inline(always)]
 fn forget<F: Family>(flow: *mut FlowEntry<F::Address>) {
     // SAFETY: as in `find`.
-    let (key, reply) = unsafe { ((*flow).key, (*flow).reply) };
-    let _ = F::half_replies().remove(&reply);
+    let (key, claim) = unsafe { ((*flow).key, (*flow).reply) };
+    give_back::<F>(&claim, &key);
     let _ = F::half_flows().remove(&key);
+}
+
+/// Removes a claim if flow `key` has it: it may be another's by now.
+#[inline(always)]
+fn give_back<F: Family>(claim: &FlowKey<F::Address>, key: &FlowKey<F::Address>) {
+    if let Some(reply) = reply::<F>(claim)
+        // SAFETY: as in `find`.
+        && unsafe { (*reply).flow.is(key) }
+    {
+        let _ = F::half_replies().remove(claim);
+    }
 }
 
 /// A reset before the handshake was done: the flow ends soon.
@@ -120,23 +171,26 @@ fn again<F: Family, P: Packet>(
     stay::<F, P>(packet, cx, flow)
 }
 
-/// Carries a SYN to the server that has its flow; the claim is made anew if it is lost.
+/// Carries a packet to the server that has its flow; the claim is made anew if it is lost, unless
+/// another flow has it.
 #[inline(always)]
 pub(crate) fn stay<F: Family, P: Packet>(
     packet: P,
     cx: &mut Context<F::Address>,
     flow: *mut FlowEntry<F::Address>,
 ) -> Verdict {
-    // SAFETY: as in `find`.
-    let key = unsafe { (*flow).reply };
-    if F::half_replies().get_ptr(&key).is_none() {
-        claim::reply_anew::<F, P>(packet, cx, flow, false);
+    match holder::<F>(cx) {
+        holder::ANOTHER => return Verdict::GO_ON,
+        holder::NOBODY => {
+            claim::reply_anew::<F, P>(packet, cx, flow, false);
+        }
+        _ => {}
     }
     Verdict::CARRY
 }
 
 /// Gives a flow whose server does not take its SYN to another, if one is eligible and has a port
-/// for it.
+/// for it. One that has lost its claim cannot stay, and is opened anew.
 #[inline(never)]
 pub(crate) fn go_elsewhere<F: Family, P: Packet>(
     packet: P,
@@ -146,7 +200,7 @@ pub(crate) fn go_elsewhere<F: Family, P: Packet>(
     if moved::<F, P>(packet, cx, before) {
         // Two servers may be one address.
         if !cx.old.is(&cx.flow.reply) {
-            let _ = F::half_replies().remove(&cx.old);
+            give_back::<F>(&cx.old, &cx.key);
         }
         return Verdict::CARRY;
     }

@@ -105,8 +105,8 @@ fn about_forwarded<F: quote::Quoted, P: Packet>(
     if unreachable
         && cx.quoted.protocol == TCP
         && let Some(half) = half::flow::<F>(&flow)
-        // SAFETY: as above.
-        && unsafe { (*half).state } & State::REPLIED == 0
+        // SAFETY: as above. The flow may have another server by now.
+        && unsafe { (*half).reply.is(&key) && (*half).state & State::REPLIED == 0 }
         && reply::refused::<F>(half)
     {
         return Verdict::of(Outcome::RefusalSwallowed);

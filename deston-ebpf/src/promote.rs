@@ -8,12 +8,13 @@ use deston_common::outcome::Outcome;
 use crate::context::Context;
 use crate::family::Family;
 use crate::verdict::Verdict;
-use crate::{conntrack, select};
+use crate::{conntrack, half, select};
 
 const EEXIST: i32 = -17;
 
 /// Promotes the flow in `cx.flow` and, with `replies`, `cx.reply`. The new entries stand before the
-/// old ones go, so the port is always claimed.
+/// old ones go, so the port is always claimed. Another processor may steal the claim meanwhile: both
+/// write, then look for what the other has written, and step back.
 #[inline(never)]
 pub(crate) fn run<F: Family>(cx: &mut Context<F::Address>, replies: bool) -> Verdict {
     let id = cx.flow.server;
@@ -29,6 +30,15 @@ pub(crate) fn run<F: Family>(cx: &mut Context<F::Address>, replies: bool) -> Ver
     {
         select::release_slot(id);
         return not_promoted::<F>(cx, error);
+    }
+    if replies
+        && let Some(claim) = half::reply::<F>(&cx.reply.key)
+        // SAFETY: points into a live map value.
+        && unsafe { !(*claim).flow.is(&cx.flow.key) }
+    {
+        let _ = F::replies().remove(&cx.reply.key);
+        select::release_slot(id);
+        return Verdict::of(Outcome::Raced);
     }
     if let Err(error) = F::flows().insert(&cx.flow.key, &cx.flow, u64::from(BPF_NOEXIST)) {
         if replies {

@@ -346,6 +346,176 @@ fn datagrams_steal_and_hold_ports_like_connections() {
     });
 }
 
+/// A lab with one port, and a client whose SYN the first of two servers has refused: its claim is
+/// free, and the flow is still there. Only the first server takes flows from here on.
+fn with_a_refused_flow(setting: Setting) -> (Lab, Connection) {
+    let mut lab = Lab::with_servers(setting, 2);
+    lab.listener(|entry| (entry.snat_port_min, entry.snat_port_max) = (20_000, 20_000));
+    let refused = lab.open(1);
+    lab.drops(&refused.from_server(RST | ACK).seq(0), Outcome::RefusalSwallowed);
+    lab.round_robin([1]);
+    (lab, refused)
+}
+
+#[test]
+fn a_flow_that_is_forgotten_leaves_its_port_to_who_has_it() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let (mut lab, refused) = with_a_refused_flow(setting);
+        lab.wait(TIMEOUTS.tcp_syn_ns);
+        let next = lab.open(2);
+        lab.replies(&next, &next.from_server(SYN_ACK));
+        lab.wait(1);
+        lab.drops(&refused.from_client(SYN), Outcome::SnatExhausted);
+        lab.forwards(&next, &next.from_client(ACK));
+        assert!(lab.is_promoted(&next));
+    });
+}
+
+#[test]
+fn a_flow_that_moves_leaves_its_port_to_who_has_it() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let (mut lab, refused) = with_a_refused_flow(setting);
+        let next = lab.open(2);
+        lab.round_robin([2]);
+        assert_eq!(lab.server_of(&refused.from_client(SYN)), 2);
+        lab.shake_hands(&next);
+    });
+}
+
+#[test]
+fn a_flow_whose_port_another_has_is_not_carried_with_it() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let table = [("half open", false), ("established", true)];
+        let count = rows(table, |established| {
+            let (mut lab, refused) = with_a_refused_flow(setting);
+            let next = lab.open(2);
+            lab.replies(&next, &next.from_server(SYN_ACK));
+            if established {
+                lab.forwards(&next, &next.from_client(ACK));
+            }
+            for flags in [RST, ACK, FIN_ACK] {
+                let half_open = lab.half_flow(&refused).unwrap();
+                lab.passes(&refused.from_client(flags), Outcome::NoFlow);
+                assert_eq!(lab.half_flow(&refused), None);
+                lab.kernel.put_half_flow(&half_open).unwrap();
+            }
+            lab.drops(&refused.from_client(SYN), Outcome::SnatExhausted);
+            lab.replies(&next, &next.from_server(ACK).payload(b"data"));
+        });
+        assert_eq!(count, 2);
+    });
+}
+
+#[test]
+fn a_flow_whose_port_another_has_claims_a_new_one() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let (mut lab, refused) = with_a_refused_flow(setting);
+        let next = lab.establish(2);
+        assert_eq!(next.source, refused.source);
+        lab.listener(|entry| entry.snat_port_max = 20_001);
+        let anew = lab.opens(&refused.from_client(SYN));
+        assert_ne!(anew.source, next.source);
+        lab.shake_hands(&anew);
+        lab.replies(&next, &next.from_server(ACK).payload(b"data"));
+    });
+}
+
+#[test]
+fn datagrams_whose_claim_was_evicted_claim_the_port_again_or_another() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        let evicted = lab.opens(&lab.query(1));
+        lab.kernel.remove_half_reply(&evicted.reply_key()).unwrap();
+        lab.forwards(&evicted, &evicted.query(b"again"));
+        assert!(lab.half_reply(&evicted).is_some());
+        lab.kernel.remove_half_reply(&evicted.reply_key()).unwrap();
+        let next = lab.exchange(2);
+        assert_eq!(next.source, evicted.source);
+        lab.drops(&evicted.query(b"again"), Outcome::SnatExhausted);
+        lab.replies(&next, &next.response(b"more"));
+    });
+}
+
+#[test]
+fn a_promoted_flow_takes_its_port_back_from_a_newcomer() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        let old = lab.establish(1);
+        lab.kernel.remove_reply(&old.reply_key()).unwrap();
+        let new = lab.open(2);
+        assert_eq!(new.source, old.source);
+        lab.wait(SECOND + 1);
+        lab.forwards(&old, &old.from_client(ACK).payload(b"data"));
+        lab.replies(&old, &old.from_server(ACK).payload(b"data"));
+        lab.drops(&new.from_client(SYN), Outcome::SnatExhausted);
+    });
+}
+
+#[test]
+fn a_promoted_flow_whose_port_another_has_got_ends_alone() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        let old = lab.establish(1);
+        lab.kernel.remove_reply(&old.reply_key()).unwrap();
+        let new = lab.establish(2);
+        assert_eq!(new.source, old.source);
+        lab.wait(SECOND + 1);
+        lab.passes(&old.from_client(ACK).payload(b"data"), Outcome::NoFlow);
+        assert_eq!(lab.flow(&old), None);
+        lab.replies(&new, &new.from_server(ACK).payload(b"data"));
+        assert_eq!((lab.load(1).in_use, lab.load(1).entries), (1, 1));
+    });
+}
+
+#[test]
+fn a_closed_flow_stays_if_a_half_open_one_has_claimed_its_port() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 1);
+        let half_open = lab.open(1);
+        let claim = lab.half_reply(&half_open).unwrap();
+        lab.replies(&half_open, &half_open.from_server(SYN_ACK));
+        lab.forwards(&half_open, &half_open.from_client(ACK));
+        lab.close(&half_open);
+        lab.kernel.put_half_reply(&claim).unwrap();
+        lab.drops(&lab.syn(2).seq(1 << 20), Outcome::SnatExhausted);
+        assert!(lab.flow(&half_open).is_some());
+    });
+}
+
+#[test]
+fn of_a_few_ports_the_last_free_one_is_found() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 3);
+        let held = [lab.establish(1).source, lab.establish(2).source];
+        for client in 3..=40 {
+            assert!(!held.contains(&lab.open(client).source));
+        }
+    });
+}
+
+#[test]
+fn every_port_of_every_snat_address_is_used() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = with_ports(setting, 32);
+        let addresses: Vec<_> = (1..=2).map(|n| lab.snat_address(n)).collect();
+        lab.kernel.put_snat_addresses(TCP_LISTENER, &addresses).unwrap();
+        lab.listener(|entry| entry.snat_count = 2);
+        let sources: BTreeSet<SocketAddr> =
+            (1..=200).map(|client| lab.open(client).source).collect();
+        assert_eq!(sources.len(), 64);
+    });
+}
+
 #[test]
 fn half_of_a_range_is_found_by_probing() {
     require_kernel!();

@@ -1,10 +1,12 @@
 //! Processors that run the programs at the same time: limits hold, and nothing is counted twice.
 
+use std::collections::HashSet;
 use std::sync::Barrier;
 
+use deston_common::listener::Forwarding;
 use deston_common::outcome::Outcome;
 use deston_common::server::ServerId;
-use deston_tests::kernel::{Connection, Lab, Setting, TIMEOUTS, each};
+use deston_tests::kernel::{Connection, Lab, SECOND, Setting, TIMEOUTS, each};
 use deston_tests::packet::Packet;
 use deston_tests::packet::flags::{ACK, RST, SYN, SYN_ACK};
 use deston_tests::require_kernel;
@@ -113,6 +115,51 @@ fn one_syn_on_many_processors_opens_one_flow() {
             300,
             "claims of losers are given back"
         );
+    });
+}
+
+#[test]
+fn one_syn_on_many_processors_has_one_claim_with_dnat() {
+    require_kernel!();
+    let rounds = Setting::ALL.into_iter().flat_map(|setting| [setting; 8]);
+    each(rounds, |setting| {
+        let mut lab = Lab::new(setting);
+        lab.forwarding(Forwarding::Dnat);
+        let syn = |n: u16| {
+            Packet::tcp(lab.client_at(1 + n % 50, 2_000 + n / 50), lab.listener_address(), SYN)
+        };
+        // A third copy of a SYN would make a lost claim anew.
+        at_once(&lab, |thread| (0..if thread < 2 { 300 } else { 0 }).map(syn).collect());
+        assert_eq!(lab.kernel.half_flows().count(), 300);
+        assert_eq!(lab.kernel.half_replies().unwrap().len(), 300);
+    });
+}
+
+#[test]
+fn a_port_that_is_stolen_while_its_flow_is_promoted_stays_with_one_of_both() {
+    require_kernel!();
+    let rounds = Setting::ALL.into_iter().flat_map(|setting| [setting; 8]);
+    each(rounds, |setting| {
+        // One port towards each server: who comes there steals it from the flow that has it.
+        let servers = 200;
+        let mut lab = Lab::with_servers(setting, servers);
+        lab.listener(|entry| (entry.snat_port_min, entry.snat_port_max) = (20_000, 20_000));
+        let flows = answered(&mut lab, servers);
+        lab.wait(SECOND + 1);
+        at_once(&lab, |thread| {
+            let new = |n| lab.client_at(100 + n % 50, 3_000 + 10 * thread + n / 50);
+            if thread % 2 == 0 {
+                flows.iter().map(|flow| flow.from_client(ACK)).collect()
+            } else {
+                (0..servers).map(|n| Packet::tcp(new(n), lab.listener_address(), SYN)).collect()
+            }
+        });
+        let promoted: HashSet<_> =
+            lab.kernel.replies().unwrap().iter().map(|reply| reply.key).collect();
+        let claims = lab.kernel.half_replies().unwrap();
+        let both = claims.iter().filter(|claim| promoted.contains(&claim.key));
+        assert_eq!(both.count(), 0, "ports with two claims");
+        assert_eq!(promoted.len(), lab.kernel.flows().count());
     });
 }
 

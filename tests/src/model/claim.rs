@@ -146,7 +146,8 @@ impl Model {
             }
             return Some(key);
         }
-        let key = reusable?;
+        // Two claims on one port are left over when a promoted flow's reply entry was lost.
+        let key = reusable.filter(|key| !self.tables.half_replies.contains_key(key))?;
         let old = self.tables.replies.get(&key)?.flow;
         self.end(&old);
         Some(key)
@@ -171,7 +172,8 @@ impl Model {
     fn look(&mut self, packet: &Packet, key: &Tuple) -> Found {
         if let Some(reply) = self.tables.replies.get(key) {
             let holder = reply.flow;
-            let Some(flow) = self.tables.flows.get(&holder) else {
+            let flow = self.tables.flows.get(&holder).filter(|flow| flow.reply == *key);
+            let Some(flow) = flow else {
                 return Found::Promoted { reusable: false };
             };
             if !self.is_over(&holder) {
@@ -205,23 +207,25 @@ impl Model {
 
 /// The sides that a new flow may have towards its server, in the order in which they are tried: the
 /// client's own port if it is in the range, then a walk whose start and odd stride are the halves of
-/// the flow's hash under a zero key. The SNAT address moves on by one with each try.
+/// the flow's hash under a zero key (of a few ports, one by one). The SNAT address moves on by one with
+/// each try, beginning with what the highest 16 bits say.
 fn candidates(
     packet: &Packet,
     listener: &Listener,
     server_snat: IpAddr,
 ) -> impl Iterator<Item = SocketAddr> {
     let hash = hash::flow((0, 0), &packet.tuple);
-    let (start, stride) = (hash as u32, (hash >> 32) as u32 | 1);
+    let (start, address) = (hash as u32, (hash >> 48) as usize);
     let (first, last) = listener.snat_ports;
     let count = u32::from(last.saturating_sub(first)) + 1;
+    let stride = if count < TRIES { 1 } else { (hash >> 32) as u32 | 1 };
     let own = packet.tuple.source.port();
     let addresses = listener.snat_addresses.clone();
     (0..TRIES).map(move |turn| {
         let walked = start.wrapping_add(turn.wrapping_mul(stride)) % count;
         let is_own = turn == 0 && own >= first && u32::from(own - first) < count;
         let port = if is_own { own } else { (u32::from(first) + walked) as u16 };
-        let place = start.wrapping_add(turn) as usize % addresses.len().max(1);
+        let place = (address + turn as usize) % addresses.len().max(1);
         SocketAddr::new(addresses.get(place).copied().unwrap_or(server_snat), port)
     })
 }

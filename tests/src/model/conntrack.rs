@@ -32,7 +32,10 @@ impl Model {
                 self.end(&key);
                 return Said::GoOn;
             }
-            self.mend_reply(packet, &key);
+            if !self.mend_reply(packet, &key) {
+                self.end(&key);
+                return Said::GoOn;
+            }
         }
         if is_syn(packet) && flow.state.is_closed() {
             self.end(&key);
@@ -143,19 +146,28 @@ impl Model {
             && (!kept_by_replies || self.age(heard) > flow.idle_limit)
     }
 
-    /// Makes the reply entry of a promoted flow anew if it is lost.
-    fn mend_reply(&mut self, packet: &Packet, key: &Tuple) {
-        let Some(flow) = self.tables.flows.get(key) else { return };
-        if !flow.terms.forwarding.is_dsr() && !self.tables.replies.contains_key(&flow.reply) {
-            let reply = self.reply_anew(packet, key, flow);
-            self.tables.replies.insert(flow.reply, reply);
+    /// Makes the reply entry of a promoted flow anew if it is lost, and takes the port back from a
+    /// flow that has claimed it meanwhile. Whether that can be done: one that was promoted keeps it.
+    fn mend_reply(&mut self, packet: &Packet, key: &Tuple) -> bool {
+        let Some(flow) = self.tables.flows.get(key).cloned() else { return true };
+        if flow.terms.forwarding.is_dsr() {
+            return true;
         }
+        if let Some(reply) = self.tables.replies.get(&flow.reply) {
+            return reply.flow == *key;
+        }
+        let reply = self.reply_anew(packet, key, &flow);
+        self.tables.replies.insert(flow.reply, reply);
+        self.tables.half_replies.remove(&flow.reply);
+        true
     }
 
     /// Ends a promoted flow.
     pub(super) fn end(&mut self, key: &Tuple) {
         let Some(flow) = self.tables.flows.remove(key) else { return };
-        self.tables.replies.remove(&flow.reply);
+        if self.tables.replies.get(&flow.reply).is_some_and(|reply| reply.flow == *key) {
+            self.tables.replies.remove(&flow.reply);
+        }
         if !flow.state.released {
             self.release(flow.terms.server);
         }

@@ -21,8 +21,8 @@ impl Model {
         }
         packet.forwarding = flow.terms.forwarding;
         if now.saturating_sub(flow.seen) > flow.idle_limit {
-            let reply = flow.reply;
-            self.tables.half_replies.remove(&reply);
+            let claim = flow.reply;
+            self.give_back(&claim, &key);
             self.tables.half_flows.remove(&key);
             return Said::GoOn;
         }
@@ -34,11 +34,18 @@ impl Model {
         packet.to = Some(flow.reply.reversed());
         packet.server = flow.terms.server;
         let flow = flow.clone();
-        if key.protocol != TCP || packet.part == Part::Later {
-            return Said::Carry;
-        }
         if is_syn(packet) {
             return self.again(packet, &flow);
+        }
+        if self.has_lost(&key, &flow) {
+            return Said::GoOn;
+        }
+        if packet.part == Part::Later {
+            return Said::Carry;
+        }
+        if key.protocol != TCP {
+            self.mend_claim(packet, &flow);
+            return Said::Carry;
         }
         if packet.flags & tcp::RST != 0 {
             self.reset_half(&key);
@@ -71,14 +78,46 @@ impl Model {
         if (state.refused || unanswered) && !state.retried && self.elsewhere(packet, flow) {
             return Said::Carry;
         }
-        // The entry may be gone: refused, or evicted.
-        if !self.tables.half_replies.contains_key(&flow.reply) {
-            let key = packet.tuple;
-            let current = self.tables.half_flows.get(&key).unwrap_or(flow);
-            let reply = self.reply_anew(packet, &key, current);
-            self.tables.half_replies.insert(flow.reply, reply);
+        if self.has_lost(&packet.tuple, flow) {
+            return Said::GoOn;
         }
+        self.mend_claim(packet, flow);
         Said::Carry
+    }
+
+    /// Makes a claim anew that is gone: refused, or evicted.
+    fn mend_claim(&mut self, packet: &Packet, flow: &Flow) {
+        let tables = &self.tables;
+        let is_held = tables.half_replies.contains_key(&flow.reply)
+            || tables.replies.contains_key(&flow.reply);
+        if flow.terms.forwarding.is_dsr() || is_held {
+            return;
+        }
+        let key = packet.tuple;
+        let current = self.tables.half_flows.get(&key).unwrap_or(flow);
+        let reply = self.reply_anew(packet, &key, current);
+        self.tables.half_replies.insert(flow.reply, reply);
+    }
+
+    /// Whether another flow has the claim, which was free for a while: then the flow is forgotten.
+    fn has_lost(&mut self, key: &Tuple, flow: &Flow) -> bool {
+        let tables = &mut self.tables;
+        if flow.terms.forwarding.is_dsr() {
+            return false;
+        }
+        let holder = tables.half_replies.get(&flow.reply).or(tables.replies.get(&flow.reply));
+        let is_lost = holder.is_some_and(|reply| reply.flow != *key);
+        if is_lost {
+            tables.half_flows.remove(key);
+        }
+        is_lost
+    }
+
+    /// Removes a claim, if the flow has it.
+    fn give_back(&mut self, claim: &Tuple, key: &Tuple) {
+        if self.tables.half_replies.get(claim).is_some_and(|reply| reply.flow == *key) {
+            self.tables.half_replies.remove(claim);
+        }
     }
 
     /// Gives a half-open flow to another server, if there is one with a port for it.
@@ -95,7 +134,7 @@ impl Model {
         // Two servers may be one side.
         let moved = self.tables.half_flows.get(&packet.tuple);
         if moved.is_none_or(|moved| moved.reply != flow.reply) {
-            self.tables.half_replies.remove(&flow.reply);
+            self.give_back(&flow.reply, &packet.tuple);
         }
         true
     }

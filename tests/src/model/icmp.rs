@@ -73,7 +73,8 @@ impl Model {
             return Some(Outcome::TtlExpired);
         }
         let flow = self.tables.half_flows.get(&entry.flow);
-        let is_unanswered = flow.is_some_and(|flow| !flow.state.replied);
+        // The flow may have another server by now.
+        let is_unanswered = flow.is_some_and(|flow| flow.reply == key && !flow.state.replied);
         if is_unreachable && key.protocol == TCP && is_unanswered && self.is_swallowed(&entry.flow)
         {
             return Some(Outcome::RefusalSwallowed);

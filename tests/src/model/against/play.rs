@@ -18,7 +18,7 @@ use super::states::{Counts, difference, miscounted};
 /// Packets between two comparisons of state.
 const BATCH: usize = 1_000;
 /// Promoted flows of each family that there is room for: few enough to be full at times.
-pub(super) const FLOWS: u32 = 32;
+pub(super) const FLOWS: u32 = 18;
 
 /// Which runs to play.
 #[derive(Clone, Debug)]

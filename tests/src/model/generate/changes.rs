@@ -51,7 +51,7 @@ impl Generator {
     fn another_server(&mut self, model: &Model) -> Step {
         // Mostly one that has flows, so that these are met.
         let busy = any_key(&mut self.dice, &model.tables.flows);
-        let busy = busy.filter(|_| self.dice.permille(600));
+        let busy = busy.filter(|_| self.dice.permille(800));
         let id = match busy.and_then(|key| model.tables.flows.get(&key)) {
             Some(flow) => flow.terms.server,
             None => self.dice.of(&self.world.servers),

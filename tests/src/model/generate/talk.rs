@@ -142,7 +142,7 @@ impl Generator {
         let dice = &mut self.dice;
         let flags = match (promoted, half) {
             (Some(_), _) => dice.weighed(&[600, 200, 30, 30]),
-            (None, _) => 10 + dice.weighed(&[550, 200, 60, 30, 30]),
+            (None, _) => 10 + dice.weighed(&[550, 280, 60, 30, 30]),
         };
         let flags = match flags {
             0 | 12 => ACK,

@@ -177,7 +177,13 @@ pub(crate) fn server(dice: &mut Dice, v6: bool, n: u16) -> Server {
             1 => Stand::Draining,
             _ => Stand::Active,
         },
-        on_down: dice.of(&[OnDown::Drain, OnDown::Reset, OnDown::Reset, OnDown::Rehash]),
+        on_down: dice.of(&[
+            OnDown::Drain,
+            OnDown::Reset,
+            OnDown::Reset,
+            OnDown::Reset,
+            OnDown::Rehash,
+        ]),
     }
 }
 
@@ -244,7 +250,7 @@ fn listeners(dice: &mut Dice, world: &mut World, steps: &mut Vec<Step>, v6: bool
             number: pool + 1,
             open: true,
             pool,
-            snat_ports: (SNAT_PORT, SNAT_PORT + dice.of(&[1, 3])),
+            snat_ports: (SNAT_PORT, SNAT_PORT + dice.of(&[0, 1, 3, 3])),
             timeouts: timeouts(dice),
             ..Listener::default()
         };
