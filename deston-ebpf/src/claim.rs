@@ -325,17 +325,20 @@ fn is_stale<F: Family>(
 }
 
 /// Every port that was tried is taken: steals the oldest half-open claim, so that new clients get
-/// through a flood; else takes the port of a closed flow.
+/// through a flood; else takes the port of a closed flow. A young claim may be of a client whose
+/// handshake goes on, so it is left alone where a closed flow's port will do.
 #[inline(never)]
 fn last_resort<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
-    let candidate = if cx.victim.is_set == 1 { &cx.victim } else { &cx.closed };
+    let is_old = cx.now.saturating_sub(cx.victim.opened_ns) > STEAL_AFTER_NS;
+    let steals = cx.victim.is_set == 1 && (is_old || cx.closed.is_set == 0);
+    let candidate = if steals { &cx.victim } else { &cx.closed };
     if candidate.is_set == 0 {
         return Verdict::of(Outcome::SnatExhausted);
     }
     cx.flow.reply.destination = candidate.address;
     cx.flow.reply.destination_port = candidate.port;
     cx.reply.key = cx.flow.reply;
-    let said = if cx.victim.is_set == 1 { steal::<F>(cx) } else { reuse::<F>(cx) };
+    let said = if steals { steal::<F>(cx) } else { reuse::<F>(cx) };
     if said == Verdict::GO_ON { Verdict::of(Outcome::SnatExhausted) } else { said }
 }
 

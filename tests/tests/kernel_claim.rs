@@ -284,17 +284,47 @@ fn a_closing_flows_port_is_reused_if_the_new_number_is_higher() {
 }
 
 #[test]
-fn an_unanswered_syn_gives_way_before_a_closing_flow() {
+fn an_unanswered_syn_of_a_second_gives_way_before_a_closing_flow() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 2);
-        let closing = lab.establish(1);
-        lab.replies(&closing, &closing.from_server(FIN_ACK));
-        lab.forwards(&closing, &closing.from_client(FIN_ACK));
+        let (mut lab, closing) = with_a_closing_flow(setting);
         let unanswered = lab.open(2);
+        lab.wait(SECOND + 1);
         assert_eq!(lab.opens(&lab.syn(3).seq(1 << 20)).source, unanswered.source);
         assert!(lab.flow(&closing).is_some());
     });
+}
+
+#[test]
+fn a_closing_flow_gives_way_before_a_handshake_that_goes_on() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let (mut lab, closing) = with_a_closing_flow(setting);
+        let young = lab.open(2);
+        lab.wait(SECOND);
+        assert_eq!(lab.opens(&lab.syn(3).seq(1 << 20)).source, closing.source);
+        lab.shake_hands(&young);
+    });
+}
+
+#[test]
+fn a_handshake_gives_way_where_the_closing_flow_may_not_be_followed() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let (mut lab, closing) = with_a_closing_flow(setting);
+        let young = lab.open(2);
+        assert_eq!(lab.opens(&lab.syn(3).seq(0)).source, young.source);
+        assert!(lab.flow(&closing).is_some());
+    });
+}
+
+/// Two ports, one of which a flow has that its server closed first.
+fn with_a_closing_flow(setting: Setting) -> (Lab, Connection) {
+    let mut lab = with_ports(setting, 2);
+    let closing = lab.establish(1);
+    lab.replies(&closing, &closing.from_server(FIN_ACK));
+    lab.forwards(&closing, &closing.from_client(FIN_ACK));
+    (lab, closing)
 }
 
 #[test]

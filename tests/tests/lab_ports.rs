@@ -1,9 +1,64 @@
-//! SNAT ports towards a server: how their use is told.
+//! SNAT ports towards a server: how many connections they carry, and how their use is told.
 
-use deston_tests::lab::visit::{NO_HEALTH, PORT, config, greeted};
-use deston_tests::lab::{Deston, Lab, TcpServer, listener};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use deston_common::outcome::Outcome;
+use deston_tests::lab::visit::{LIMIT, NO_HEALTH, PORT, config, greeted};
+use deston_tests::lab::{Deston, Lab, Namespace, TcpServer, listener, server_address};
 use deston_tests::require_lab;
 use nix::sys::signal::Signal;
+
+/// How long a closed connection holds its port.
+const HOLD: Duration = Duration::from_secs(120);
+
+/// Starts a server that answers and closes each connection at once.
+fn start_hasty(host: &Namespace) -> SocketAddr {
+    let socket = host.within(|| TcpListener::bind((server_address(1), 0)).unwrap());
+    let address = socket.local_addr().unwrap();
+    // Goes on until its socket is gone with the namespace; nobody waits for it.
+    std::thread::spawn(move || {
+        for mut stream in socket.incoming().flatten() {
+            let _ = stream.write_all(b"x");
+        }
+    });
+    address
+}
+
+/// A connection that the server closes first, and so keeps in TIME-WAIT.
+fn read_to_end(to: SocketAddr) {
+    let mut stream = TcpStream::connect_timeout(&to, LIMIT).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    assert_eq!(all, b"x");
+}
+
+#[test]
+fn closed_connections_give_their_ports_to_new_ones_while_they_hold_them() {
+    require_lab!();
+    const PORTS: usize = 256;
+    const CLIENTS: usize = 4;
+    let lab = Lab::new(1);
+    let server = start_hasty(lab.server(1));
+    let ports = format!("snat_ports = \"20000-{}\"", 19_999 + PORTS);
+    let hold = format!("{NO_HEALTH}\n[load_balancer.flows]\ntcp_fin = \"{}s\"", HOLD.as_secs());
+    let deston = Deston::serving(&lab.balancer, &config(&ports, &hold, &[(server, "")]));
+
+    let began = Instant::now();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| lab.client.spawn(|| (0..PORTS).for_each(|_| read_to_end(listener(PORT)))))
+        .collect();
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    let took = began.elapsed();
+    println!(
+        "{} connections through {PORTS} ports in {took:?}, {} SYNs dropped",
+        CLIENTS * PORTS,
+        deston.counted(Outcome::SnatExhausted)
+    );
+    assert!(took < HOLD, "the ports came back by themselves: {took:?}");
+}
 
 #[test]
 fn the_use_of_ports_is_told_before_they_come_to_an_end() {

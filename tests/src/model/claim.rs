@@ -140,7 +140,10 @@ impl Model {
                 break;
             }
         }
-        if let Some((_, key)) = oldest {
+        // A young claim may be of a handshake that goes on.
+        let victim =
+            oldest.filter(|(since, _)| reusable.is_none() || self.age(*since) > STEAL_AFTER);
+        if let Some((_, key)) = victim {
             if let Some(reply) = self.tables.half_replies.remove(&key) {
                 self.tables.half_flows.remove(&reply.flow);
             }
