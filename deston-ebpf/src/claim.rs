@@ -7,7 +7,6 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use deston_common::conntrack::State;
 use deston_common::event::reason;
 use deston_common::flow::{FlowEntry, FlowKey, ReplyEntry, flags};
-use deston_common::hash::{self, Seed};
 use deston_common::limits::{PORT_PROBES, RETRY_AFTER_NS, STEAL_AFTER_NS, STEAL_PROBES};
 use deston_common::listener::{self, Forwarding, ListenerEntry, MAX_SNAT_ADDRESSES, SnatAddresses};
 use deston_common::net::{Address, Be16, TCP, UDP};
@@ -17,6 +16,7 @@ use deston_common::server::{ServerEntry, ServerId};
 use crate::context::{Candidate, Context};
 use crate::family::Family;
 use crate::packet::Packet;
+use crate::ports::Ports;
 use crate::repeat::{ONWARD, STOP, repeat};
 use crate::verdict::Verdict;
 use crate::{conntrack, half, maps, select, transmit};
@@ -154,8 +154,7 @@ extern "C" fn probe<F: Family>(number: u32, search: *mut Search<'_, F::Address>)
     let search = unsafe { &mut *search };
     let own = search.cx.key.source_port;
     let Some(port) = search.ports.candidate(own, number) else { return STOP };
-    let turn = search.ports.address.wrapping_add(number);
-    if let (Some(snat), Some(place)) = (search.snat, turn.checked_rem(search.count.into()))
+    if let (Some(snat), Some(place)) = (search.snat, search.ports.address(number, search.count))
         && let Some(address) = snat.addresses.get(place as usize & (MAX_SNAT_ADDRESSES - 1))
     {
         search.cx.flow.reply.destination = F::Address::narrowed(*address);
@@ -439,43 +438,4 @@ pub(crate) fn reply_anew<F: Family, P: Packet>(
         let _ = F::half_replies().remove(&key);
     }
     0
-}
-
-/// The order in which ports are tried: the client's own, then from a place that depends on the flow,
-/// in odd strides. The SNAT address moves on by one with each try, from another place: from the same
-/// one, an even port and the second of two addresses would never meet.
-struct Ports {
-    min: u32,
-    count: u32,
-    start: u32,
-    stride: u32,
-    address: u32,
-}
-
-impl Ports {
-    #[inline(always)]
-    fn new<A: Address>(cx: &Context<A>, listener: &ListenerEntry) -> Self {
-        let hash = hash::flow(Seed { k0: 0, k1: 0 }, &cx.key);
-        let min = u32::from(listener.snat_port_min);
-        let count = u32::from(listener.snat_port_max).saturating_sub(min) + 1;
-        Self {
-            min,
-            count,
-            start: hash as u32,
-            // Of few ports none is left out.
-            stride: if count < PORT_PROBES { 1 } else { (hash >> 32) as u32 | 1 },
-            address: (hash >> 48) as u32,
-        }
-    }
-
-    #[inline(always)]
-    fn candidate(&self, own: Be16, probe: u32) -> Option<Be16> {
-        let beyond = u32::from(own.to_host()).wrapping_sub(self.min);
-        if probe == 0 && beyond < self.count {
-            return Some(own);
-        }
-        let place = self.start.wrapping_add(probe.wrapping_mul(self.stride));
-        let port = self.min + place.checked_rem(self.count)?;
-        Some(Be16::from_host(port as u16))
-    }
 }

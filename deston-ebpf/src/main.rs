@@ -32,6 +32,7 @@ mod listener;
 mod maps;
 mod packet;
 mod parse;
+mod ports;
 mod promote;
 mod quote;
 mod repeat;

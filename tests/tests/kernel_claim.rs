@@ -547,6 +547,19 @@ fn every_port_of_every_snat_address_is_used() {
 }
 
 #[test]
+fn no_port_is_tried_twice() {
+    require_kernel!();
+    // Of 25 ports, a stride with the factor 5 would meet five alone. Fewer are held than are tried.
+    each(Setting::XDP, |setting| {
+        let mut lab = with_ports(setting, 25);
+        let held: BTreeSet<_> = (1..=14).map(|client| lab.establish(client).source).collect();
+        for client in 15..=600 {
+            assert!(!held.contains(&lab.open(client).source));
+        }
+    });
+}
+
+#[test]
 fn half_of_a_range_is_found_by_probing() {
     require_kernel!();
     each(Setting::XDP, |setting| {

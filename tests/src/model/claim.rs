@@ -209,9 +209,9 @@ impl Model {
 }
 
 /// The sides that a new flow may have towards its server, in the order in which they are tried: the
-/// client's own port if it is in the range, then a walk whose start and odd stride are the halves of
-/// the flow's hash under a zero key (of a few ports, one by one). The SNAT address moves on by one with
-/// each try, beginning with what the highest 16 bits say.
+/// client's own port if it is in the range, then a walk whose start is the lower half of the flow's hash
+/// under a zero key, and whose stride is one of four primes, which the upper half says. The SNAT
+/// address moves on by one with each try, beginning with what the highest 16 bits say.
 fn candidates(
     packet: &Packet,
     listener: &Listener,
@@ -221,11 +221,11 @@ fn candidates(
     let (start, address) = (hash as u32, (hash >> 48) as usize);
     let (first, last) = listener.snat_ports;
     let count = u32::from(last.saturating_sub(first)) + 1;
-    let stride = if count < TRIES { 1 } else { (hash >> 32) as u32 | 1 };
+    let stride = [65_537, 140_009, 260_003, 410_009][(hash >> 32) as usize % 4];
     let own = packet.tuple.source.port();
     let addresses = listener.snat_addresses.clone();
     (0..TRIES).map(move |turn| {
-        let walked = start.wrapping_add(turn.wrapping_mul(stride)) % count;
+        let walked = (start % count + turn * stride) % count;
         let is_own = turn == 0 && own >= first && u32::from(own - first) < count;
         let port = if is_own { own } else { (u32::from(first) + walked) as u16 };
         let place = (address + turn as usize) % addresses.len().max(1);
