@@ -26,6 +26,15 @@ pub(crate) unsafe fn fetch_sub(value: *mut u64, less: u64) -> u64 {
     unsafe { fetch_add(value, less.wrapping_neg()) }
 }
 
+/// What this processor has written before is seen by the others before it reads what comes after: a
+/// look-up does not wait for an update of another map. A read-modify-write that returns the old value
+/// is such a barrier (Linux, Documentation/atomic_t.txt); `word` is any of this processor's own.
+#[inline(always)]
+pub(crate) fn barrier(word: &mut u64) {
+    // SAFETY: the reference points into a map value of this processor.
+    core::hint::black_box(unsafe { fetch_add(&raw mut *word, 0) });
+}
+
 /// Sets bits and returns the value before.
 ///
 /// # Safety

@@ -19,7 +19,7 @@ use crate::packet::Packet;
 use crate::ports::Ports;
 use crate::repeat::{ONWARD, STOP, repeat};
 use crate::verdict::Verdict;
-use crate::{conntrack, half, maps, select, transmit};
+use crate::{atomic, conntrack, half, maps, select, transmit};
 
 const EEXIST: i32 = -17;
 
@@ -47,12 +47,20 @@ pub(crate) fn flow<F: Family, P: Packet>(
     }
     let replaces = state != 0 || cx.flow.flags & flags::ONE_PACKET != 0;
     if let Err(error) = half::record::<F>(cx, replaces) {
-        // With dnat both of two processors that open one flow have the same claim.
-        let stays = half::flow::<F>(&cx.key)
+        let known = half::flow::<F>(&cx.key);
+        if !conntrack::is_translated(listener.forwarding)
+            && let Some(flow) = known
+        {
+            // Another processor has just opened the flow: the packet goes the same way.
             // SAFETY: points into a live map value.
-            .is_some_and(|flow| unsafe { (*flow).reply.is(&cx.flow.reply) });
+            cx.server = unsafe { (*flow).server };
+            return Verdict::CARRY;
+        }
+        // With dnat both of two processors that open one flow have the same claim.
+        // SAFETY: points into a live map value.
+        let stays = known.is_some_and(|flow| unsafe { (*flow).reply.is(&cx.flow.reply) });
         if conntrack::is_translated(listener.forwarding) && !stays {
-            let _ = F::half_replies().remove(&cx.flow.reply);
+            half::give_back::<F>(&cx.flow.reply, &cx.key);
         }
         return Verdict::of(if error == EEXIST { Outcome::Raced } else { Outcome::FlowsFull });
     }
@@ -222,10 +230,11 @@ fn probe_one<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
 /// Looks at REPLIES again, once the claim `cx.flow.reply` stands: a flow may have been promoted there
 /// between the first look and the claim, and keeps the port. See `promote::run`.
 #[inline(always)]
-fn settled<F: Family>(cx: &Context<F::Address>) -> Verdict {
+fn settled<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
+    atomic::barrier(&mut cx.now);
     let key = &cx.flow.reply;
     if F::replies().get_ptr(key).is_some() {
-        let _ = F::half_replies().remove(key);
+        half::give_back::<F>(key, &cx.key);
         return Verdict::GO_ON;
     }
     Verdict::CARRY
@@ -341,24 +350,29 @@ fn last_resort<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
     if said == Verdict::GO_ON { Verdict::of(Outcome::SnatExhausted) } else { said }
 }
 
-/// Takes a port from a half-open flow, which is forgotten.
+/// Takes a port from a half-open flow, which is forgotten once that has worked: it may be promoted
+/// at this moment.
 #[inline(always)]
-fn steal<F: Family>(cx: &Context<F::Address>) -> Verdict {
+fn steal<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
     let key = &cx.flow.reply;
-    if let Some(reply) = half::reply::<F>(key) {
-        // SAFETY: points into a live map value.
-        let _ = F::half_flows().remove(unsafe { &(*reply).flow });
-    }
+    // SAFETY: points into a live map value.
+    let victim = half::reply::<F>(key).map(|reply| unsafe { (*reply).flow });
     if F::half_replies().insert(key, &cx.reply, u64::from(BPF_ANY)).is_err() {
         return Verdict::of(Outcome::FlowsFull);
     }
-    settled::<F>(cx)
+    if settled::<F>(cx) != Verdict::CARRY {
+        return Verdict::of(Outcome::Raced);
+    }
+    if let Some(victim) = victim {
+        let _ = F::half_flows().remove(&victim);
+    }
+    Verdict::CARRY
 }
 
 /// Takes the port of a closed flow, which is ended once the claim stands: if another flow has
 /// claimed the port, both stay.
 #[inline(always)]
-fn reuse<F: Family>(cx: &Context<F::Address>) -> Verdict {
+fn reuse<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
     let key = &cx.flow.reply;
     match F::half_replies().insert(key, &cx.reply, u64::from(BPF_NOEXIST)) {
         Ok(()) => {}

@@ -149,12 +149,17 @@ fn is_alive<F: Family, P: Packet>(
     }
     if is_translated(cx.forwarding) {
         // SAFETY: as in `find`.
-        let (claim, key) = unsafe { ((*flow).reply, &(*flow).key) };
-        if F::replies().get_ptr(&claim).is_none() {
-            claim::reply_anew::<F, P>(packet, cx, flow, true);
-        } else if !has_reply::<F>(&claim, key) {
-            end::<F>(flow, reason::IDLE);
-            return false;
+        let (claim, key) = unsafe { (&(*flow).reply, &(*flow).key) };
+        match promoted_reply::<F>(claim) {
+            // SAFETY: as in `find`.
+            Some(reply) if unsafe { !(*reply).flow.is(key) } => {
+                end::<F>(flow, reason::IDLE);
+                return false;
+            }
+            Some(_) => {}
+            None => {
+                claim::reply_anew::<F, P>(packet, cx, flow, true);
+            }
         }
     }
     true

@@ -51,7 +51,7 @@ pub(crate) fn find<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>
     if cx.key.protocol != TCP && cx.part != part::LATER {
         return stay::<F, P>(packet, cx, flow);
     }
-    if holder::<F>(cx) == holder::ANOTHER {
+    if claimant::<F>(cx) == claimant::ANOTHER {
         return Verdict::GO_ON;
     }
     if cx.part == part::LATER {
@@ -84,7 +84,7 @@ pub(crate) fn reply<F: Family>(key: &FlowKey<F::Address>) -> Option<*mut ReplyEn
 }
 
 /// Who has the claim of a half-open flow.
-mod holder {
+mod claimant {
     /// The flow, or there are no claims.
     pub(super) const OWN: u32 = 0;
     /// Nobody: the kernel evicted it, or the server refused the flow.
@@ -96,25 +96,25 @@ mod holder {
 /// Who has the claim of the packet's flow. If it is another flow, this one is forgotten, and the packet
 /// may open it anew: carried, it would be one of the other flow to the server.
 #[inline(never)]
-fn holder<F: Family>(cx: &mut Context<F::Address>) -> u32 {
+fn claimant<F: Family>(cx: &mut Context<F::Address>) -> u32 {
     if !conntrack::is_translated(cx.forwarding) {
-        return holder::OWN;
+        return claimant::OWN;
     }
     let claim = cx.to.reversed();
-    let holder = match reply::<F>(&claim) {
+    let entry = match reply::<F>(&claim) {
         Some(reply) => reply,
         None => match conntrack::promoted_reply::<F>(&claim) {
             Some(reply) => reply,
-            None => return holder::NOBODY,
+            None => return claimant::NOBODY,
         },
     };
     // SAFETY: as in `find`.
-    if unsafe { (*holder).flow.is(&cx.key) } {
-        return holder::OWN;
+    if unsafe { (*entry).flow.is(&cx.key) } {
+        return claimant::OWN;
     }
     let _ = F::half_flows().remove(&cx.key);
     cx.server = ServerId(0);
-    holder::ANOTHER
+    claimant::ANOTHER
 }
 
 /// Forgets a half-open flow and its claim.
@@ -128,7 +128,7 @@ fn forget<F: Family>(flow: *mut FlowEntry<F::Address>) {
 
 /// Removes a claim if flow `key` has it: it may be another's by now.
 #[inline(always)]
-fn give_back<F: Family>(claim: &FlowKey<F::Address>, key: &FlowKey<F::Address>) {
+pub(crate) fn give_back<F: Family>(claim: &FlowKey<F::Address>, key: &FlowKey<F::Address>) {
     if let Some(reply) = reply::<F>(claim)
         // SAFETY: as in `find`.
         && unsafe { (*reply).flow.is(key) }
@@ -179,9 +179,9 @@ pub(crate) fn stay<F: Family, P: Packet>(
     cx: &mut Context<F::Address>,
     flow: *mut FlowEntry<F::Address>,
 ) -> Verdict {
-    match holder::<F>(cx) {
-        holder::ANOTHER => return Verdict::GO_ON,
-        holder::NOBODY => {
+    match claimant::<F>(cx) {
+        claimant::ANOTHER => return Verdict::GO_ON,
+        claimant::NOBODY => {
             claim::reply_anew::<F, P>(packet, cx, flow, false);
         }
         _ => {}
@@ -204,12 +204,13 @@ pub(crate) fn go_elsewhere<F: Family, P: Packet>(
         }
         return Verdict::CARRY;
     }
+    // Evicted meanwhile: the SYN opens it anew.
+    let Some(flow) = flow::<F>(&cx.key) else { return Verdict::GO_ON };
     cx.server = before;
     cx.to = cx.old.reversed();
-    match flow::<F>(&cx.key) {
-        Some(flow) => stay::<F, P>(packet, cx, flow),
-        None => Verdict::of(Outcome::Raced),
-    }
+    // SAFETY: as in `find`.
+    cx.forwarding = unsafe { (*flow).flags & flags::FORWARDING } as u8;
+    stay::<F, P>(packet, cx, flow)
 }
 
 #[inline(always)]
@@ -264,7 +265,7 @@ pub(crate) fn refuse<F: Family>(flow: *mut FlowEntry<F::Address>) -> ServerId {
     // SAFETY: as in `find`.
     unsafe {
         atomic::fetch_or(&raw mut (*flow).state, State::REFUSED);
-        let _ = F::half_replies().remove(&(*flow).reply);
+        give_back::<F>(&(*flow).reply, &(*flow).key);
         (*flow).server
     }
 }

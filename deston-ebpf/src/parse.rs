@@ -109,11 +109,14 @@ impl Network for V4 {
             return Err(Outcome::Malformed);
         }
         let fragment = ip.fragment;
+        // SAFETY: `at` checked the bounds.
+        let (source, destination) =
+            unsafe { (word(&raw const ip.source), word(&raw const ip.destination)) };
         begin(cx, link, total, link.l3 + header, ip.ttl);
         cx.divisible = u8::from(fragment & DONT_FRAGMENT == 0);
         cx.key = FlowKey::new(
-            (Ipv4Be::from_word(word(&raw const ip.source)), Be16::default()),
-            (Ipv4Be::from_word(word(&raw const ip.destination)), Be16::default()),
+            (Ipv4Be::from_word(source), Be16::default()),
+            (Ipv4Be::from_word(destination), Be16::default()),
             ip.protocol,
         );
         if fragment & FRAGMENT != 0 {
@@ -152,8 +155,9 @@ impl Network for V6 {
             return Err(Outcome::Malformed);
         }
         begin(cx, link, total, link.l3 + size_of::<Ipv6>(), ip.ttl);
-        let source = words(&raw const ip.source);
-        let destination = words(&raw const ip.destination);
+        // SAFETY: `at` checked the bounds.
+        let (source, destination) =
+            unsafe { (words(&raw const ip.source), words(&raw const ip.destination)) };
         cx.key = FlowKey::new((source, Be16::default()), (destination, Be16::default()), ip.next);
         Ok(())
     }
@@ -172,15 +176,21 @@ impl Network for V6 {
 const MAX_TRANSPORT: u32 = 384;
 
 /// An IPv6 address of a packet.
+///
+/// # Safety
+/// `at` has checked its bounds.
 #[inline(always)]
-fn words(address: *const Ipv6Be) -> Ipv6Be {
+unsafe fn words(address: *const Ipv6Be) -> Ipv6Be {
     let first = address.cast::<u32>();
-    Ipv6Be::from_words([
-        word(first),
-        word(first.wrapping_add(1)),
-        word(first.wrapping_add(2)),
-        word(first.wrapping_add(3)),
-    ])
+    // SAFETY: the caller's.
+    unsafe {
+        Ipv6Be::from_words([
+            word(first),
+            word(first.wrapping_add(1)),
+            word(first.wrapping_add(2)),
+            word(first.wrapping_add(3)),
+        ])
+    }
 }
 
 /// A subprogram's way to say that there is no outcome yet.
@@ -276,20 +286,27 @@ pub(crate) fn transport<F: Network, P: Packet>(
     let room = (cx.l3 + cx.ip_len).saturating_sub(cx.l4);
     if protocol == TCP {
         let tcp = packet.at::<Tcp>(l4).ok_or(Outcome::Malformed)?;
-        // SAFETY: `at` checked the bounds.
+        // Both ports, which the header begins with.
+        // SAFETY: `at` checked the bounds. So below.
+        let ports = unsafe { word(tcp.cast()) };
+        // SAFETY: as above.
         let tcp = unsafe { &*tcp };
         let header = u32::from(tcp.offset >> 4) * 4;
         if header < size_of::<Tcp>() as u32 || header > room {
             return Err(Outcome::Malformed);
         }
-        cx.key.set_ports(word((&raw const tcp.source).cast()));
+        cx.key.set_ports(ports);
         cx.flags = tcp.flags;
-        cx.seq = u32::from_be(word(&raw const tcp.seq));
-        cx.ack = u32::from_be(word(&raw const tcp.ack));
+        // SAFETY: as above.
+        let (seq, ack) = unsafe { (word(&raw const tcp.seq), word(&raw const tcp.ack)) };
+        cx.seq = u32::from_be(seq);
+        cx.ack = u32::from_be(ack);
         cx.payload = room - header;
     } else if protocol == UDP {
         let udp = packet.at::<Udp>(l4).ok_or(Outcome::Malformed)?;
-        // SAFETY: `at` checked the bounds.
+        // SAFETY: as above.
+        let ports = unsafe { word(udp.cast()) };
+        // SAFETY: as above.
         let udp = unsafe { &*udp };
         let len = u32::from(u16::from_be(udp.len));
         let least = size_of::<Udp>() as u32;
@@ -297,7 +314,7 @@ pub(crate) fn transport<F: Network, P: Packet>(
         if room < least || len < least || (len > room && cx.part == part::WHOLE) {
             return Err(Outcome::Malformed);
         }
-        cx.key.set_ports(word((&raw const udp.source).cast()));
+        cx.key.set_ports(ports);
     } else {
         packet.at::<Icmp>(l4).ok_or(Outcome::Malformed)?;
         if (room as usize) < size_of::<Icmp>() {

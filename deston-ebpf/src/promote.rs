@@ -8,7 +8,7 @@ use deston_common::outcome::Outcome;
 use crate::context::Context;
 use crate::family::Family;
 use crate::verdict::Verdict;
-use crate::{conntrack, half, select};
+use crate::{atomic, conntrack, half, select};
 
 const EEXIST: i32 = -17;
 
@@ -29,7 +29,10 @@ pub(crate) fn run<F: Family>(cx: &mut Context<F::Address>, replies: bool) -> Ver
         && let Err(error) = F::replies().insert(&cx.reply.key, &cx.reply, u64::from(BPF_NOEXIST))
     {
         select::release_slot(id);
-        return not_promoted::<F>(cx, error);
+        return not_promoted::<F>(cx, error, replies);
+    }
+    if replies {
+        atomic::barrier(&mut cx.now);
     }
     if replies
         && let Some(claim) = half::reply::<F>(&cx.reply.key)
@@ -45,11 +48,11 @@ pub(crate) fn run<F: Family>(cx: &mut Context<F::Address>, replies: bool) -> Ver
             let _ = F::replies().remove(&cx.reply.key);
         }
         select::release_slot(id);
-        return not_promoted::<F>(cx, error);
+        return not_promoted::<F>(cx, error, replies);
     }
     select::note_entry(id);
     if replies {
-        let _ = F::half_replies().remove(&cx.reply.key);
+        half::give_back::<F>(&cx.reply.key, &cx.flow.key);
     }
     let _ = F::half_flows().remove(&cx.flow.key);
     Verdict::CARRY
@@ -57,9 +60,13 @@ pub(crate) fn run<F: Family>(cx: &mut Context<F::Address>, replies: bool) -> Ver
 
 /// Another processor may just have promoted the same flow: then the packet is carried.
 #[inline(always)]
-fn not_promoted<F: Family>(cx: &Context<F::Address>, error: i32) -> Verdict {
+fn not_promoted<F: Family>(cx: &Context<F::Address>, error: i32, replies: bool) -> Verdict {
     if error != EEXIST {
         return Verdict::of(Outcome::FlowsFull);
+    }
+    // Without replies there is no port that another flow could have got.
+    if !replies {
+        return Verdict::CARRY;
     }
     match conntrack::promoted_reply::<F>(&cx.reply.key) {
         // SAFETY: points into a live map value.

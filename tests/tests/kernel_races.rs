@@ -136,6 +136,23 @@ fn one_syn_on_many_processors_has_one_claim_with_dnat() {
 }
 
 #[test]
+fn packets_that_open_one_flow_at_once_are_all_carried_with_direct_return() {
+    require_kernel!();
+    let rounds = Setting::ALL.into_iter().flat_map(|setting| [setting; 4]);
+    each(rounds, |setting| {
+        let mut lab = Lab::new(setting);
+        lab.forwarding(Forwarding::DsrL2);
+        let syn = |n: u16| {
+            Packet::tcp(lab.client_at(1 + n % 50, 2_000 + n / 50), lab.listener_address(), SYN)
+        };
+        let before = lab.kernel.outcomes().unwrap()[Outcome::Raced as usize];
+        at_once(&lab, |_| (0..300).map(syn).collect());
+        assert_eq!(lab.kernel.half_flows().count(), 300);
+        assert_eq!(lab.kernel.outcomes().unwrap()[Outcome::Raced as usize], before);
+    });
+}
+
+#[test]
 fn a_port_that_is_stolen_while_its_flow_is_promoted_stays_with_one_of_both() {
     require_kernel!();
     let rounds = Setting::ALL.into_iter().flat_map(|setting| [setting; 8]);

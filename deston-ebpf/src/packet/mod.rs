@@ -35,14 +35,17 @@ pub(crate) struct Mend {
     pub(crate) v6: bool,
 }
 
-/// The 32 bits at a place that `at` has checked, by one load. The compiler makes two of it, as the
+/// The 32 bits at a place, by one load. The compiler makes two of it, as the
 /// place need not be a multiple of 4, and joins them; what is stored in halves and then read whole
 /// waits for the processor's store buffer. The kernel allows the load on packets where it allows
 /// any program that was written in C (x86-64, aarch64).
+///
+/// # Safety
+/// `at` has checked the bounds of `place`.
 #[inline(always)]
-pub(crate) fn word(place: *const u32) -> u32 {
+pub(crate) unsafe fn word(place: *const u32) -> u32 {
     let word: u64;
-    // SAFETY: `at` checked the bounds, which the verifier does again.
+    // SAFETY: the caller's; the verifier checks the bounds again.
     unsafe {
         asm!("{0} = *(u32 *)({1} + 0)", out(reg) word, in(reg) place,
              options(nostack, preserves_flags, readonly));
