@@ -31,8 +31,13 @@ pub(super) fn interface(name: &str) -> Interface {
 
 /// A host in good order, and `lines` of a listener at 198.51.100.1:80.
 pub(super) fn with(lines: &str) -> Facts {
+    with_datapath("xdp", lines)
+}
+
+/// The same, with a datapath.
+pub(super) fn with_datapath(datapath: &str, lines: &str) -> Facts {
     let text = format!(
-        "[load_balancer]\naddress = \"198.51.100.1\"\nport = 80\ndatapath = \"xdp\"\n{lines}\n\
+        "[load_balancer]\naddress = \"198.51.100.1\"\nport = 80\ndatapath = \"{datapath}\"\n{lines}\n\
          [[server]]\naddress = \"203.0.113.2\"\nport = 80"
     );
     let model = config::parse("config.toml", &text).unwrap();
