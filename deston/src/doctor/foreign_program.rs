@@ -22,10 +22,11 @@ fn finding(examined: &Examined, interface: &Interface) -> Option<Finding> {
     let listener = &examined.listener.name;
     let device = &interface.name;
     // `auto` goes on to TC, also for what userspace could not do.
+    let verb = if examined.is_guarded_alone() { "guarded" } else { "carried" };
     let (severity, comes) = match examined.listener.datapath() {
-        DatapathChoice::Auto => (Severity::Warning, "is carried at TC instead"),
+        DatapathChoice::Auto => (Severity::Warning, format!("is {verb} at TC instead")),
         DatapathChoice::Xdp | DatapathChoice::Tc | DatapathChoice::Userspace => {
-            (Severity::Fault, "cannot be carried")
+            (Severity::Fault, format!("cannot be {verb}"))
         }
     };
     let told =
