@@ -1,9 +1,9 @@
 //! `deston doctor`: for each kind of finding the fault is made, the printed command is run, and the
 //! finding is gone.
 //!
-//! No namespace can make four of them, whose judgements have unit tests: an old kernel, a NIC with
-//! large receive offload or one that takes tags off VLANs that this kernel may not have, and a user
-//! without a place for pins, whom no command helps.
+//! No namespace can make some of them, whose judgements have unit tests: an old kernel, one without its
+//! modules or its JIT, which all namespaces share, a NIC that merges packets or takes tags off, VLANs
+//! that this kernel may not have, and a user without a place for pins, whom no command helps.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

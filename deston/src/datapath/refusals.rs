@@ -1,4 +1,4 @@
-//! Saying which new flows the kernel has dropped, a line for each sweep at the most.
+//! Saying which packets the kernel has dropped though clients were admitted, a line for each sweep at the most.
 //!
 //! The programs log nothing; they count. A drop that an operator can mend is worth a line while it
 //! happens, not only when the process stops.
@@ -31,7 +31,7 @@ impl Refusals {
     }
 }
 
-/// What an operator can do about a dropped new flow.
+/// What an operator can do about a dropped packet.
 fn mend(outcome: Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::NoServer => Some("no server is up and has a known next hop"),
