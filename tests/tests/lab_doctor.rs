@@ -285,3 +285,21 @@ fn what_has_no_native_xdp_works_at_tc() {
     assert_eq!(told.status.code(), Some(0), "{}{}", text(&told.stdout), text(&told.stderr));
     assert_eq!(found(&told, "carrier"), []);
 }
+
+#[test]
+fn a_guard_of_layer_7_is_told_of_where_the_kernel_may_have_it() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let servers = [(server_address(1).to_string(), 3_000)];
+    let carrier = |address: &str, keys: &str| {
+        let text = config(address, &format!("layer = \"L7\"\n{keys}"), &servers);
+        let auto = text.replace("datapath = \"xdp\"", "datapath = \"auto\"");
+        found(&doctor(&lab.balancer, &File::new(&lab.balancer, &auto)), "carrier")
+    };
+    let (here, guard) = (BALANCER.to_string(), "deny = [\"192.0.2.0/24\"]");
+    let told = carrier(&here, guard);
+    let [(line, None)] = &told[..] else { panic!("{told:?}") };
+    assert!(line.contains("is guarded at TC, and not at XDP: clients is a veth"), "{line}");
+    assert_eq!(carrier(&here, ""), [], "there is nothing to guard");
+    assert_eq!(carrier("127.0.0.1", guard), [], "userspace guards it, and nothing is to mend");
+}
