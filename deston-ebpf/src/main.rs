@@ -43,6 +43,7 @@ mod select;
 mod stages;
 mod static_reply;
 mod stats;
+mod takeover;
 mod transmit;
 mod tunnel;
 mod verdict;

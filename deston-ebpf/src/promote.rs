@@ -5,12 +5,11 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use deston_common::conntrack::State;
 use deston_common::outcome::Outcome;
 
+use crate::claim::EEXIST;
 use crate::context::Context;
 use crate::family::Family;
 use crate::verdict::Verdict;
 use crate::{atomic, conntrack, half, select};
-
-const EEXIST: i32 = -17;
 
 /// Promotes the flow in `cx.flow` and, with `replies`, `cx.reply`. The new entries stand before the
 /// old ones go, so the port is always claimed. Another processor may steal the claim meanwhile: both

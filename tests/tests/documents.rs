@@ -51,8 +51,9 @@ fn the_names_in_the_lives_of_packet_and_request_are_in_the_code() {
         for (name, item) in paths {
             let mut text = String::new();
             folders.iter().for_each(|folder| module(&root().join(folder), &name, &mut text));
-            let is_there =
-                ["fn ", "struct ", "enum ", "mod ", "pub ", "    "].iter().any(|before| {
+            let is_there = ["fn ", "struct ", "enum ", "mod ", "trait ", "const ", "pub "]
+                .iter()
+                .any(|before| {
                     text.match_indices(&format!("{before}{item}")).any(|(at, found)| {
                         let next = text[at + found.len()..].chars().next();
                         !next.is_some_and(|c| c.is_alphanumeric() || c == '_')

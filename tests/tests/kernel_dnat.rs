@@ -140,22 +140,21 @@ const OURS: [u8; 6] = [2, 0, 0, 0, 9, 2];
 /// A namespace that forwards from the loopback, where test packets come from, to the clients.
 fn with_a_route() -> Namespace {
     let namespace = Namespace::new("route");
-    let (ours, neighbour) = ("02:00:00:00:09:02", "02:00:00:00:09:01");
-    let lines = [
-        "ip link add clients address 02:00:00:00:09:02 type veth peer name far",
-        "ip link set far up",
-        "ip link set clients up",
-        "sysctl -qw net.ipv4.ip_forward=1",
-        "sysctl -qw net.ipv6.conf.all.forwarding=1",
-        "ip address add 203.0.113.250/24 dev clients",
-        "ip -6 address add 2001:db8:3::250/48 dev clients nodad",
-        "ip neighbour add 203.0.113.21 lladdr 02:00:00:00:09:01 dev clients",
-        "ip -6 neighbour add 2001:db8:3:1::77 lladdr 02:00:00:00:09:01 dev clients",
-    ];
-    assert!(lines[0].contains(ours) && lines[7].contains(neighbour));
-    for line in lines {
-        namespace.run(&line.split(' ').collect::<Vec<_>>());
-    }
+    let mac = |bytes: [u8; 6]| bytes.map(|byte| format!("{byte:02x}")).join(":");
+    let (ours, neighbour) = (mac(OURS), mac(NEIGHBOUR));
+    namespace.batch(&[
+        format!("link add clients address {ours} type veth peer name far"),
+        "link set far up".to_owned(),
+        "link set clients up".to_owned(),
+    ]);
+    namespace.set("net/ipv4/ip_forward", "1");
+    namespace.set("net/ipv6/conf/all/forwarding", "1");
+    namespace.batch(&[
+        "address add 203.0.113.250/24 dev clients".to_owned(),
+        "address add 2001:db8:3::250/48 dev clients nodad".to_owned(),
+        format!("neighbour add 203.0.113.21 lladdr {neighbour} dev clients"),
+        format!("neighbour add 2001:db8:3:1::77 lladdr {neighbour} dev clients"),
+    ]);
     namespace
 }
 

@@ -1,17 +1,18 @@
 //! `deston doctor`: for each kind of finding the fault is made, the printed command is run, and the
 //! finding is gone.
 //!
-//! No namespace can make four of them, whose judgements have unit tests: an old kernel, a NIC with
-//! large receive offload or one that takes tags off VLANs that this kernel may not have, and a user
-//! without a place for pins, whom no command helps.
+//! No namespace can make some of them, whose judgements have unit tests: an old kernel, one without its
+//! modules or its JIT, which all namespaces share, a NIC that merges packets or takes tags off, VLANs
+//! that this kernel may not have, and a user without a place for pins, whom no command helps.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use aya::Ebpf;
 use aya::programs::Xdp;
+use deston_tests::kernel::Family;
 use deston_tests::lab::visit::{NO_HEALTH, PORT};
-use deston_tests::lab::{BALANCER, CLIENT, Lab, Namespace, server_address};
+use deston_tests::lab::{BALANCER, CLIENT, Lab, Namespace, listener_of, server_address, server_of};
 use deston_tests::require_lab;
 
 /// The programs, one of which stands for somebody else's.
@@ -70,9 +71,15 @@ fn doctor(host: &Namespace, file: &File) -> Output {
     command.args(["doctor", "--json", "--config"]).arg(&file.0).output().unwrap()
 }
 
+/// What stands between backticks in a line of JSON.
+fn quoted(line: &str) -> impl Iterator<Item = String> {
+    line.split('`').skip(1).step_by(2).map(|words| words.replace("\\\"", "\""))
+}
+
 /// A kind that a command in the balancer's namespace mends.
 struct Case {
     kind: &'static str,
+    family: Family,
     keys: &'static str,
     /// Where the listener is.
     address: String,
@@ -84,13 +91,33 @@ struct Case {
 }
 
 fn case(kind: &'static str, make: fn(&Lab)) -> Case {
-    let address = BALANCER.to_string();
-    Case { kind, keys: "", address, more: &[], make, is_fault: false }
+    case_of(Family::V4, kind, make)
+}
+
+fn case_of(family: Family, kind: &'static str, make: fn(&Lab)) -> Case {
+    let address = listener_of(family, PORT).ip().to_string();
+    Case { kind, family, keys: "", address, more: &[], make, is_fault: false }
+}
+
+/// Puts one of our programs, in the place of somebody else's, at an interface.
+fn put_another_program(lab: &Lab) {
+    let path = format!("/sys/fs/bpf/{}", lab.balancer.name());
+    let mut ebpf = Ebpf::load(OBJECT).unwrap();
+    let program: &mut Xdp = ebpf.program_mut("deston_expire4").unwrap().try_into().unwrap();
+    program.load().unwrap();
+    program.pin(&path).unwrap();
+    lab.balancer.run(&["ip", "link", "set", "dev", "clients", "xdp", "pinned", &path]);
+    std::fs::remove_file(&path).unwrap();
+}
+
+fn forget_neighbours(lab: &Lab) {
+    lab.balancer.batch(&["neigh flush dev server1"]);
 }
 
 fn cases() -> Vec<Case> {
     vec![
         Case { more: &["192.0.2.77"], is_fault: true, ..case("route", |_| {}) },
+        Case { more: &["2001:db8:77::77"], is_fault: true, ..case_of(Family::V6, "route", |_| {}) },
         Case {
             address: "198.51.100.77".to_owned(),
             is_fault: true,
@@ -98,18 +125,12 @@ fn cases() -> Vec<Case> {
                 lab.balancer.batch(&[format!("route add default via {CLIENT} dev clients")]);
             })
         },
+        Case { is_fault: true, ..case("foreign_program", put_another_program) },
         Case {
+            // Layer 7, of which the kernel has the guard.
+            keys: "layer = \"L7\"\ndeny = [\"192.0.2.0/24\"]",
             is_fault: true,
-            ..case("foreign_program", |lab| {
-                let path = format!("/sys/fs/bpf/{}", lab.balancer.name());
-                let mut ebpf = Ebpf::load(OBJECT).unwrap();
-                let program: &mut Xdp =
-                    ebpf.program_mut("deston_expire4").unwrap().try_into().unwrap();
-                program.load().unwrap();
-                program.pin(&path).unwrap();
-                lab.balancer.run(&["ip", "link", "set", "dev", "clients", "xdp", "pinned", &path]);
-                std::fs::remove_file(&path).unwrap();
-            })
+            ..case("foreign_program", put_another_program)
         },
         Case {
             keys: "interfaces = [\"near\"]",
@@ -124,10 +145,22 @@ fn cases() -> Vec<Case> {
             })
         },
         case("mtu", |lab| lab.balancer.batch(&["link set server1 mtu 1400"])),
-        case("neighbour", |lab| lab.balancer.batch(&["neigh flush dev server1"])),
+        case("neighbour", forget_neighbours),
+        case_of(Family::V6, "neighbour", forget_neighbours),
         Case {
             keys: "forwarding = \"dnat\"",
             ..case("forwarding", |lab| lab.balancer.set("net/ipv4/ip_forward", "0"))
+        },
+        Case {
+            keys: "forwarding = \"dnat\"",
+            ..case_of(Family::V6, "forwarding", |lab| {
+                lab.balancer.set("net/ipv6/conf/all/forwarding", "0");
+            })
+        },
+        Case { keys: "snat_ips = [\"203.0.113.29\"]", ..case("snat_address", |_| {}) },
+        Case {
+            keys: "snat_ips = [\"2001:db8:5:1::29\"]",
+            ..case_of(Family::V6, "snat_address", |_| {})
         },
         Case {
             keys: "interfaces = [\"clients\"]",
@@ -145,16 +178,16 @@ fn cases() -> Vec<Case> {
 fn the_printed_command_mends_what_was_found() {
     require_lab!();
     let cases = cases();
-    assert_eq!(cases.len(), 9);
+    assert_eq!(cases.len(), 15);
     for case in cases {
         let lab = Lab::new(1);
         (case.make)(&lab);
-        let mut servers = vec![(server_address(1).to_string(), 3_000)];
+        let mut servers = vec![(server_of(case.family, 1).to_string(), 3_000)];
         servers.extend(case.more.iter().map(|address| ((*address).to_owned(), 3_000)));
         let file = File::new(&lab.balancer, &config(&case.address, case.keys, &servers));
         let before = doctor(&lab.balancer, &file);
         let findings = found(&before, case.kind);
-        let kind = case.kind;
+        let kind = format!("{} {:?}", case.kind, case.family);
         let commands: Vec<String> =
             findings.iter().filter_map(|(_, command)| command.clone()).collect();
         assert!(!commands.is_empty(), "{kind}: {}{}", text(&before.stdout), text(&before.stderr));
@@ -162,7 +195,7 @@ fn the_printed_command_mends_what_was_found() {
         for command in &commands {
             lab.balancer.run(&["sh", "-c", command]);
         }
-        let after = found(&doctor(&lab.balancer, &file), kind);
+        let after = found(&doctor(&lab.balancer, &file), case.kind);
         let left: Vec<_> = after.iter().filter(|(_, command)| command.is_some()).collect();
         assert!(left.is_empty(), "{kind}: {commands:?} left {left:?}");
     }
@@ -220,10 +253,53 @@ fn rules_that_are_passed_by_are_told_until_the_listener_has_a_guard() {
     assert_eq!(found(&doctor(&lab.balancer, &file), "firewall"), []);
     lab.balancer.run(&["nft", "add table ip t; add chain ip t c"]);
     let told = doctor(&lab.balancer, &file);
-    assert_eq!(found(&told, "firewall").len(), 1, "{}", text(&told.stdout));
+    let findings = found(&told, "firewall");
+    assert_eq!(findings.len(), 1, "{}", text(&told.stdout));
     assert_eq!(told.status.code(), Some(0), "a note is no fault");
 
-    let file =
-        File::new(&lab.balancer, &config(&address, "allow = [\"198.51.100.0/24\"]", &servers));
-    assert_eq!(found(&doctor(&lab.balancer, &file), "firewall"), []);
+    let line = quoted(&findings[0].0).find(|line| line.starts_with("allow = ")).unwrap();
+    let file = File::new(&lab.balancer, &config(&address, &line, &servers));
+    let told = doctor(&lab.balancer, &file);
+    assert_eq!(told.status.code(), Some(0), "{}{}", text(&told.stdout), text(&told.stderr));
+    assert_eq!(found(&told, "firewall"), []);
+}
+
+#[test]
+fn what_has_no_native_xdp_works_at_tc() {
+    require_lab!();
+    let lab = Lab::new(1);
+    // The bridge driver runs no XDP programs.
+    lab.balancer.batch(&["link add bridge type bridge", "link set bridge up"]);
+    let servers = [(server_address(1).to_string(), 3_000)];
+    let xdp = config(&BALANCER.to_string(), "interfaces = [\"bridge\"]", &servers);
+    let told = doctor(&lab.balancer, &File::new(&lab.balancer, &xdp));
+    assert_eq!(told.status.code(), Some(1));
+    let findings = found(&told, "carrier");
+    let [(line, None)] = &findings[..] else { panic!("{findings:?}") };
+    assert!(line.contains("bridge has no native XDP"), "{line}");
+
+    let advised = quoted(line).find(|words| words.starts_with("datapath = ")).expect(line);
+    let tc = xdp.replace("datapath = \"xdp\"", &advised);
+    assert_ne!(tc, xdp);
+    let told = doctor(&lab.balancer, &File::new(&lab.balancer, &tc));
+    assert_eq!(told.status.code(), Some(0), "{}{}", text(&told.stdout), text(&told.stderr));
+    assert_eq!(found(&told, "carrier"), []);
+}
+
+#[test]
+fn a_guard_of_layer_7_is_told_of_where_the_kernel_may_have_it() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let servers = [(server_address(1).to_string(), 3_000)];
+    let carrier = |address: &str, keys: &str| {
+        let text = config(address, &format!("layer = \"L7\"\n{keys}"), &servers);
+        let auto = text.replace("datapath = \"xdp\"", "datapath = \"auto\"");
+        found(&doctor(&lab.balancer, &File::new(&lab.balancer, &auto)), "carrier")
+    };
+    let (here, guard) = (BALANCER.to_string(), "deny = [\"192.0.2.0/24\"]");
+    let told = carrier(&here, guard);
+    let [(line, None)] = &told[..] else { panic!("{told:?}") };
+    assert!(line.contains("is guarded at TC, and not at XDP: clients is a veth"), "{line}");
+    assert_eq!(carrier(&here, ""), [], "there is nothing to guard");
+    assert_eq!(carrier("127.0.0.1", guard), [], "userspace guards it, and nothing is to mend");
 }

@@ -91,8 +91,15 @@ fn every_outcome_and_server_is_counted() {
     let server = serving.server.address().to_string();
     let line = told.lines().find(|line| line.starts_with(&server)).expect(&told);
     assert!(line.contains("active"), "{line}");
-    let opened: u64 = line.split_whitespace().nth(5).unwrap().parse().unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let opened: u64 = words[5].parse().unwrap();
     assert!(opened >= 1, "{line}");
+    // A closed flow holds its port for a while.
+    let (used, available) = words[8].split_once('/').expect(line);
+    let used: u64 = used.parse().unwrap();
+    assert!((1..=opened).contains(&used) && available == "22528", "{line}");
+    let json = serving.told(&["counters", "--json"]);
+    assert!(json.contains("\"snat_ports\":{\"available\":22528,\"used\":"), "{json}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use deston_common::outcome::Outcome;
@@ -9,21 +11,39 @@ use deston_tests::lab::visit::{LIMIT, NO_HEALTH, PORT, config, greeted};
 use deston_tests::lab::{Deston, Lab, Namespace, TcpServer, listener, server_address};
 use deston_tests::require_lab;
 use nix::sys::signal::Signal;
+use nix::sys::socket::{Shutdown, shutdown};
 
 /// How long a closed connection holds its port.
 const HOLD: Duration = Duration::from_secs(120);
 
-/// Starts a server that answers and closes each connection at once.
-fn start_hasty(host: &Namespace) -> SocketAddr {
-    let socket = host.within(|| TcpListener::bind((server_address(1), 0)).unwrap());
-    let address = socket.local_addr().unwrap();
-    // Goes on until its socket is gone with the namespace; nobody waits for it.
-    std::thread::spawn(move || {
-        for mut stream in socket.incoming().flatten() {
-            let _ = stream.write_all(b"x");
+/// A server that answers and closes each connection at once.
+struct Hasty {
+    address: SocketAddr,
+    socket: TcpListener,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Hasty {
+    fn start(host: &Namespace) -> Self {
+        let socket = host.within(|| TcpListener::bind((server_address(1), 0)).unwrap());
+        let accepting = socket.try_clone().unwrap();
+        let thread = std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = accepting.accept() {
+                let _ = stream.write_all(b"x");
+            }
+        });
+        Self { address: socket.local_addr().unwrap(), socket, thread: Some(thread) }
+    }
+}
+
+impl Drop for Hasty {
+    fn drop(&mut self) {
+        // Nobody is let in any more, and who waits for somebody is told.
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
         }
-    });
-    address
+    }
 }
 
 /// A connection that the server closes first, and so keeps in TIME-WAIT.
@@ -41,7 +61,8 @@ fn closed_connections_give_their_ports_to_new_ones_while_they_hold_them() {
     const PORTS: usize = 256;
     const CLIENTS: usize = 4;
     let lab = Lab::new(1);
-    let server = start_hasty(lab.server(1));
+    let hasty = Hasty::start(lab.server(1));
+    let server = hasty.address;
     let ports = format!("snat_ports = \"20000-{}\"", 19_999 + PORTS);
     let hold = format!("{NO_HEALTH}\n[load_balancer.flows]\ntcp_fin = \"{}s\"", HOLD.as_secs());
     let deston = Deston::serving(&lab.balancer, &config(&ports, &hold, &[(server, "")]));

@@ -161,7 +161,7 @@ fn connections_that_the_kernel_drops_are_told_of_while_it_happens() {
     let mut deston = Deston::serving(&lab.balancer, &text);
     let first = lab.client.within(|| greeted(listener(PORT)));
     assert!(lab.client.within(|| briefly(listener(PORT))).is_none());
-    let line = deston.wait_for_log("dropped packets that open flows");
+    let line = deston.wait_for_log("the kernel dropped packets: ");
     assert!(line.contains("snat_exhausted=") && line.contains("`snat_ports`"), "{line}");
     drop(first);
 }

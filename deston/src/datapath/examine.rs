@@ -17,8 +17,10 @@ use crate::model::{self, Layer, Listener, Model};
 pub struct Site {
     /// By index.
     pub interfaces: BTreeMap<u32, Interface>,
-    /// Those of layer 4 that the kernel may carry.
+    /// Those that the kernel may carry or guard.
     pub listeners: Vec<Examined>,
+    /// Addresses of the host.
+    pub addresses: BTreeSet<IpAddr>,
     /// The device of the IPv4 default route.
     pub default_device: Option<u32>,
 }
@@ -60,16 +62,16 @@ pub enum Program {
     },
 }
 
-/// A listener that the kernel may carry.
+/// A listener that the kernel may carry; of layer 7, whose guard it may be.
 #[derive(Debug)]
 pub struct Examined {
     /// The listener.
     pub listener: Arc<Listener>,
-    /// Where the kernel would carry it, or why it cannot.
+    /// Where the kernel would carry or guard it, or why it cannot.
     pub chosen: Result<Chosen, Reason>,
     /// Interfaces that clients come in by.
     pub clients: Vec<u32>,
-    /// Its servers.
+    /// Its servers; none of one that is only guarded.
     pub servers: Vec<ServerWay>,
 }
 
@@ -89,6 +91,8 @@ pub struct ServerWay {
 pub enum Reach {
     /// There is none.
     Nowhere,
+    /// It leads through more VLAN devices than frames can have tags.
+    TooManyTags,
     /// The host itself.
     Here,
     /// Out by a device.
@@ -121,8 +125,16 @@ impl Examined {
     pub fn outs(&self) -> impl Iterator<Item = &Out> {
         self.servers.iter().filter_map(|server| match &server.reach {
             Reach::Out(out) => Some(out),
-            Reach::Nowhere | Reach::Here => None,
+            Reach::Nowhere | Reach::TooManyTags | Reach::Here => None,
         })
+    }
+
+    /// Whether the kernel only guards it, and the host's stack has its packets.
+    pub fn is_guarded_alone(&self) -> bool {
+        match self.listener.layer {
+            Layer::L4(_) => false,
+            Layer::L7(_) => true,
+        }
     }
 
     /// The hook that carries it, or would if nothing stood against it.
@@ -142,23 +154,36 @@ pub async fn examine(model: &Model) -> Result<Site, HostError> {
     let mut site = Site {
         interfaces: interfaces(&network, &model.kernel),
         listeners: Vec::new(),
+        addresses: network.addresses.iter().map(|held| held.address).collect(),
         default_device: host.route(Ipv4Addr::UNSPECIFIED.into()).await?.way().map(|way| way.device),
     };
     for listener in &model.listeners {
-        let Layer::L4(l4) = &listener.layer else { continue };
         let Ok(wanted) = Wanted::by(listener) else { continue };
-        let servers = model.pool(&listener.pool).map(|pool| &pool.servers[..]).unwrap_or_default();
+        let (role, servers) = match &listener.layer {
+            Layer::L4(l4) => {
+                let pool = model.pool(&listener.pool);
+                let servers = pool.map(|pool| &pool.servers[..]).unwrap_or_default();
+                (Role::Balance(l4.forwarding), servers)
+            }
+            Layer::L7(_) if listener.guard.is_open() => continue,
+            // Userspace reaches its servers.
+            Layer::L7(_) => (Role::Guard, [].as_slice()),
+        };
         let addresses = servers.iter().map(|server| server.address.ip().to_canonical());
         let survey = plan::survey(&host, listener.address.ip(), addresses).await?;
         let question = Question {
             address: listener.address.ip(),
-            interfaces: &l4.interfaces,
+            interfaces: listener.interfaces(),
             any_port: listener.ports() == model::Ports::Any,
-            role: Role::Balance(l4.forwarding),
+            role,
             wanted,
             mode: model.kernel.xdp_mode,
         };
-        site.listeners.push(examined(listener, servers, &question, &survey));
+        let examined = examined(listener, servers, &question, &survey);
+        // Nothing that could be mended: `auto` never guards those in the kernel.
+        if !matches!(examined.chosen, Err(Reason::GuardOfLoopback)) {
+            site.listeners.push(examined);
+        }
     }
     Ok(site)
 }
@@ -205,7 +230,10 @@ fn reach(network: &Network, route: &Route) -> Reach {
         Route::Unreachable => Reach::Nowhere,
         Route::Local(_) => Reach::Here,
         Route::Out(way) => {
-            let Some(path) = network.path(way.clone()) else { return Reach::Nowhere };
+            if !network.has(way.device) {
+                return Reach::Nowhere;
+            }
+            let Some(path) = network.path(way.clone()) else { return Reach::TooManyTags };
             Reach::Out(Out {
                 device: way.device,
                 interface: path.link.index,
@@ -241,4 +269,37 @@ fn interfaces(network: &Network, settings: &model::Kernel) -> BTreeMap<u32, Inte
         (*index, interface)
     };
     network.devices.iter().map(interface).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use deston_common::hop::Vlan;
+    use deston_common::net::{Be16, Mac};
+
+    use super::super::host::{Device, Way};
+    use super::*;
+
+    #[test]
+    fn a_route_through_three_vlans_is_no_missing_route() {
+        let tag = Vlan { tpid: Be16::from_host(0x8100), tci: Be16::from_host(1) };
+        let device = |index: u32| Device {
+            index,
+            name: format!("vlan{index}"),
+            mac: Mac::default(),
+            mtu: 1_500,
+            kind: Kind::Ethernet,
+            vlan: (index > 1).then_some((tag, index - 1)),
+            peer: Peer::None,
+            xdp_program: None,
+        };
+        let devices = (1..=4).map(|index| (index, device(index))).collect();
+        let network = Network { devices, ..Network::default() };
+        let to = |device| {
+            let [source, next_hop] = ["192.0.2.1", "192.0.2.9"].map(|text| text.parse().unwrap());
+            reach(&network, &Route::Out(Way { device, source, next_hop, mtu: None }))
+        };
+        assert!(matches!(to(3), Reach::Out(_)));
+        assert_eq!(to(4), Reach::TooManyTags);
+        assert_eq!(to(5), Reach::Nowhere, "the device is gone");
+    }
 }

@@ -34,5 +34,5 @@ pub use kernel::{
     Removed, Sizes, Swept, Trace, TraceError, has_bpf, instances, remove_instance,
 };
 pub use plan::{OLDEST_KERNEL, Reason, kernel_version};
-pub use ports::PortUse;
+pub use ports::{PortUse, port_use};
 pub use suspects::Failing;

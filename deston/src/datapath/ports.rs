@@ -8,8 +8,11 @@ use std::net::IpAddr;
 
 use deston_common::flow::{FlowEntry, FlowKey, flags};
 use deston_common::listener::Forwarding;
+use deston_common::listener::flags::STACK;
 use deston_common::net::{Be16, Ipv6Be};
+use deston_common::server::ServerId;
 
+use super::kernel::{KernelError, Maps};
 use crate::model::SnatPorts;
 
 /// From here on, in percent, it is warned of.
@@ -60,13 +63,51 @@ impl Counted {
 /// How many ports there are: a listener's range at each of its addresses, and what several listeners
 /// share counts once.
 pub(super) fn available(ranges: impl Iterator<Item = (IpAddr, SnatPorts)>) -> u64 {
-    let mut by_address: BTreeMap<IpAddr, SnatPorts> = BTreeMap::new();
-    for (address, ports) in ranges {
-        let all = by_address.entry(address).or_insert(ports);
-        all.min = all.min.min(ports.min);
-        all.max = all.max.max(ports.max);
+    let mut ranges: Vec<(IpAddr, u16, u16)> =
+        ranges.map(|(address, ports)| (address, ports.min, ports.max)).collect();
+    ranges.sort_unstable();
+    // The last port of an address that was counted; ranges come by their first.
+    let mut counted: Option<(IpAddr, u16)> = None;
+    let mut ports = 0;
+    for (address, min, max) in ranges {
+        let first = match counted {
+            Some((of, last)) if of == address && last >= max => continue,
+            Some((of, last)) if of == address && last >= min => u32::from(last) + 1,
+            Some(_) | None => u32::from(min),
+        };
+        ports += u64::from(u32::from(max) + 1 - first);
+        counted = Some((address, max));
     }
-    by_address.values().map(|ports| u64::from(ports.max - ports.min) + 1).sum()
+    ports
+}
+
+/// The SNAT ports towards every server that new flows are given to, as an instance's maps have them.
+pub fn port_use(maps: &Maps) -> Result<BTreeMap<ServerId, PortUse>, KernelError> {
+    let mut counted = Counted::default();
+    maps.flows().chain(maps.half_flows()).for_each(|flow| counted.add(&flow));
+    let mut ranges: BTreeMap<ServerId, Vec<(IpAddr, SnatPorts)>> = BTreeMap::new();
+    let mut used: BTreeMap<ServerId, u64> = BTreeMap::new();
+    for (_, protocol, listener) in maps.listeners()? {
+        let is_nat = Forwarding::from_number(listener.forwarding) == Forwarding::Nat;
+        if !is_nat || listener.flags & STACK != 0 {
+            continue;
+        }
+        let snat_ips = maps.snat_addresses(listener.number, listener.snat_count)?;
+        let ports = SnatPorts { min: listener.snat_port_min, max: listener.snat_port_max };
+        for id in maps.members(listener.pool)? {
+            let server = maps.server(id)?;
+            let own = [IpAddr::from(server.snat_address)];
+            let addresses = if snat_ips.is_empty() { &own[..] } else { &snat_ips };
+            ranges.entry(id).or_default().extend(addresses.iter().map(|it| (*it, ports)));
+            let most = used.entry(id).or_default();
+            *most = counted.of((server.address, server.port, protocol)).max(*most);
+        }
+    }
+    let port_use = |(id, ranges): (ServerId, Vec<_>)| {
+        let used = used.get(&id).copied().unwrap_or(0);
+        (id, PortUse { used, available: available(ranges.into_iter()) })
+    };
+    Ok(ranges.into_iter().map(port_use).collect())
 }
 
 /// Which servers have been warned of.
@@ -101,6 +142,17 @@ mod tests {
         assert_eq!(available([(address(1), RANGE), (address(2), RANGE)].into_iter()), 200);
         assert_eq!(available([(address(1), RANGE), (address(1), more)].into_iter()), 150);
         assert_eq!(available(std::iter::empty()), 0);
+    }
+
+    #[test]
+    fn ports_between_two_ranges_are_nobodys() {
+        let of = |ranges: &[(u16, u16)]| {
+            let ranges = ranges.iter().map(|(min, max)| SnatPorts { min: *min, max: *max });
+            available(ranges.map(|ports| (address(1), ports)))
+        };
+        assert_eq!(of(&[(10_000, 10_099), (20_000, 20_099)]), 200);
+        assert_eq!(of(&[(20_000, 20_099), (10_000, 10_099), (10_100, 10_199)]), 300);
+        assert_eq!(of(&[(1, u16::MAX), (5, 9), (u16::MAX, u16::MAX)]), 65_535);
     }
 
     #[test]

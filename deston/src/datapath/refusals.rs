@@ -1,4 +1,4 @@
-//! Saying which new flows the kernel has dropped, a line for each sweep at the most.
+//! Saying which packets the kernel has dropped though clients were admitted, a line for each sweep at the most.
 //!
 //! The programs log nothing; they count. A drop that an operator can mend is worth a line while it
 //! happens, not only when the process stops.
@@ -31,13 +31,22 @@ impl Refusals {
     }
 }
 
-/// What an operator can do about a dropped new flow.
+/// What an operator can do about a dropped packet.
 fn mend(outcome: Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::NoServer => Some("no server is up and has a known next hop"),
         Outcome::ServersFull => Some("every server has `max_connections` flows"),
-        Outcome::SnatExhausted => Some("the ports towards a server are taken: widen `snat_ports`"),
+        Outcome::SnatExhausted => {
+            Some("the ports towards a server are taken: widen `snat_ports`, or add `snat_ips`")
+        }
         Outcome::FlowsFull => Some("raise `[kernel] flows`"),
+        Outcome::Flooded => Some(
+            "more new flows a second than a processor's gate lets in: raise `[kernel] flood_gate`, \
+             or refuse clients by `rate_limit` and `deny`",
+        ),
+        Outcome::NoNextHop => {
+            Some("the Ethernet address of a next hop is not known: `deston doctor` tells which")
+        }
         Outcome::Forwarded
         | Outcome::Replied
         | Outcome::Unrelated
@@ -49,7 +58,6 @@ fn mend(outcome: Outcome) -> Option<&'static str> {
         | Outcome::Raced
         | Outcome::Denied
         | Outcome::RateLimited
-        | Outcome::Flooded
         | Outcome::ToStack
         | Outcome::OtherHook
         | Outcome::Fragment
@@ -61,8 +69,7 @@ fn mend(outcome: Outcome) -> Option<&'static str> {
         | Outcome::IcmpUnrelated
         | Outcome::TooBig
         | Outcome::ResetSent
-        | Outcome::RefusalSwallowed
-        | Outcome::NoNextHop => None,
+        | Outcome::RefusalSwallowed => None,
     }
 }
 
@@ -84,10 +91,22 @@ mod tests {
         let first = counts(&[(Outcome::Forwarded, 9), (Outcome::SnatExhausted, 40)]);
         let told = refusals.news(first).unwrap();
         assert!(told.contains("snat_exhausted=40") && told.contains("`snat_ports`"), "{told}");
+        assert!(told.contains("`snat_ips`"), "{told}");
         assert!(!told.contains("forwarded"), "{told}");
         assert_eq!(refusals.news(first), None);
         let more = counts(&[(Outcome::SnatExhausted, 41), (Outcome::FlowsFull, 2)]);
         let told = refusals.news(more).unwrap();
         assert!(told.contains("snat_exhausted=1 ") && told.contains("flows_full=2 "), "{told}");
+    }
+
+    #[test]
+    fn what_is_shed_without_a_word_to_the_client_is_told_with_its_mend() {
+        for (outcome, mend) in
+            [(Outcome::Flooded, "`[kernel] flood_gate`"), (Outcome::NoNextHop, "`deston doctor`")]
+        {
+            let told = Refusals::default().news(counts(&[(outcome, 3)])).unwrap();
+            assert!(told.starts_with(&format!("{}=3 (", outcome.name())), "{told}");
+            assert!(told.contains(mend), "{told}");
+        }
     }
 }

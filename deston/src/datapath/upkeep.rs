@@ -74,7 +74,7 @@ impl Balancer {
     fn tell_refusals(&mut self) -> Result<(), DatapathError> {
         let counts = self.kernel()?.outcomes()?;
         if let Some(news) = self.refusals.news(counts) {
-            tracing::warn!("the kernel dropped packets that open flows: {news}");
+            tracing::warn!("the kernel dropped packets: {news}");
         }
         Ok(())
     }

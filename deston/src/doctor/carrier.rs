@@ -13,16 +13,21 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
 fn finding(facts: &Facts, examined: &Examined) -> Option<Finding> {
     let listener = &examined.listener;
     let (name, asked) = (&listener.name, listener.datapath());
+    let (carried, served) = if examined.is_guarded_alone() {
+        ("guarded", "guarded in userspace")
+    } else {
+        ("carried", "served from userspace")
+    };
     let (severity, told, reason) = match &examined.chosen {
         Ok(chosen) => {
             let reason = chosen.why_not_xdp.as_ref()?;
-            let told = format!("listener {name} is carried at TC, and not at XDP: {reason}");
+            let told = format!("listener {name} is {carried} at TC, and not at XDP: {reason}");
             (Severity::Note, told, reason)
         }
         // What there is to say of it, the routes say.
-        Err(Reason::NoRoute(_)) => return None,
+        Err(Reason::NoRoute(_) | Reason::TooManyTags(_)) => return None,
         Err(reason) if is_optional(listener) => {
-            let told = format!("listener {name} is served from userspace: {reason}");
+            let told = format!("listener {name} is {served}: {reason}");
             (Severity::Note, told, reason)
         }
         Err(reason) => {

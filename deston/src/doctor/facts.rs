@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{bpffs, firewall, forwarding, kernel, privileges, reverse_path};
+use super::{bpffs, firewall, forwarding, jit, kernel, modules, privileges, reverse_path};
 use crate::control::host_ports;
 use crate::datapath::{Examined, HostError, Interface, Site, examine};
 use crate::model::{DatapathChoice, Forwarding, HostPorts, L4, Layer, Listener, Model};
@@ -13,6 +13,9 @@ pub struct Facts {
     pub(super) model: Model,
     pub(super) site: Site,
     pub(super) kernel: kernel::Kernel,
+    /// Whether programs are translated, where that is seen.
+    pub(super) jit: Option<bool>,
+    pub(super) modules: [modules::Module; 2],
     pub(super) privileges: privileges::Privileges,
     pub(super) bpffs: bpffs::Bpffs,
     pub(super) forwards: forwarding::Forwards,
@@ -28,8 +31,11 @@ impl Facts {
     pub async fn gather(model: Model) -> Result<Self, HostError> {
         let site = examine(&model).await?;
         let names = site.interfaces.values().map(|interface| interface.name.clone());
+        let kernel = kernel::gather();
         Ok(Self {
-            kernel: kernel::gather(),
+            jit: jit::gather(),
+            modules: modules::gather(&kernel.release),
+            kernel,
             privileges: privileges::gather(),
             bpffs: bpffs::gather(),
             forwards: forwarding::gather(),
@@ -41,12 +47,17 @@ impl Facts {
         })
     }
 
-    /// Listeners that the kernel may carry, with their layer 4 settings.
+    /// Listeners that the kernel may carry, not only guard, with their layer 4 settings.
     pub(super) fn listeners(&self) -> impl Iterator<Item = (&Examined, &L4)> {
         self.site.listeners.iter().filter_map(|examined| match &examined.listener.layer {
             Layer::L4(l4) => Some((examined, l4)),
             Layer::L7(_) => None,
         })
+    }
+
+    /// Listeners whose packets the kernel would send on.
+    pub(super) fn carried(&self) -> impl Iterator<Item = &Examined> {
+        self.listeners().map(|(examined, _)| examined)
     }
 
     /// Listeners with a forwarding.

@@ -31,12 +31,18 @@ impl Severity {
 pub enum Kind {
     /// The kernel is too old, or has no BPF.
     Kernel,
+    /// The kernel interprets programs.
+    Jit,
+    /// Modules of older kernels are missing.
+    Modules,
     /// Capabilities are missing.
     Privileges,
     /// What outlives the process has no place.
     Bpffs,
     /// No route leads to a server.
     Route,
+    /// The way to a server leads through too many VLAN devices.
+    TooManyTags,
     /// A listener is carried otherwise than it was asked for, or could be.
     Carrier,
     /// Somebody else's XDP program.
@@ -45,6 +51,8 @@ pub enum Kind {
     Veth,
     /// Large receive offload.
     Lro,
+    /// GRO in the NIC.
+    HardwareGro,
     /// The NIC takes VLAN tags off before XDP.
     HiddenTags,
     /// Packets of one link do not fit another.
@@ -55,6 +63,8 @@ pub enum Kind {
     Forwarding,
     /// The host drops what comes in by another way than it would go out.
     ReversePath,
+    /// A SNAT address that the host does not have.
+    SnatAddress,
     /// SNAT ports that are the host's too.
     Ports,
     /// Rules that packets of listeners pass by.
@@ -66,18 +76,23 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
+            Self::Jit => "jit",
+            Self::Modules => "modules",
             Self::Privileges => "privileges",
             Self::Bpffs => "bpffs",
             Self::Route => "route",
+            Self::TooManyTags => "too_many_tags",
             Self::Carrier => "carrier",
             Self::ForeignProgram => "foreign_program",
             Self::Veth => "veth",
             Self::Lro => "lro",
+            Self::HardwareGro => "hardware_gro",
             Self::HiddenTags => "hidden_tags",
             Self::Mtu => "mtu",
             Self::Neighbour => "neighbour",
             Self::Forwarding => "forwarding",
             Self::ReversePath => "reverse_path",
+            Self::SnatAddress => "snat_address",
             Self::Ports => "ports",
             Self::Firewall => "firewall",
         }

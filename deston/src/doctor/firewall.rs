@@ -6,6 +6,8 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::{Facts, Finding, Kind, Severity};
+use crate::datapath::Examined;
+use crate::model::Listener;
 
 /// Whether there are packet filters: chains of nftables, or tables of the older iptables.
 pub(super) fn gather() -> bool {
@@ -48,21 +50,23 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     if !facts.firewall {
         return Vec::new();
     }
-    let open = facts.site.listeners.iter().filter(|it| it.chosen.is_ok());
-    let open: Vec<&str> =
-        open.filter(|it| it.listener.guard.is_open()).map(|it| it.listener.name.as_str()).collect();
-    if open.is_empty() {
-        return Vec::new();
-    }
-    vec![Finding::advice(
-        Kind::Firewall,
-        Severity::Note,
-        format!(
-            "the host has packet filters: packets of listener {} pass them by, both ways",
-            open.join(", ")
-        ),
-        "say by `allow`, `deny` and `rate_limit` of the listener who may connect",
-    )]
+    let open = facts.carried().filter(|it| it.chosen.is_ok() && it.listener.guard.is_open());
+    let finding = |examined: &Examined| {
+        let Listener { name, address, .. } = &*examined.listener;
+        let everybody = if address.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+        Finding::advice(
+            Kind::Firewall,
+            Severity::Note,
+            format!(
+                "the host has packet filters: packets of listener {name} pass them by, both ways"
+            ),
+            format!(
+                "say in the listener who may connect, everybody or fewer: \
+                 `allow = [\"{everybody}\"]`; see also `deny` and `rate_limit`"
+            ),
+        )
+    };
+    open.map(finding).collect()
 }
 
 #[cfg(test)]

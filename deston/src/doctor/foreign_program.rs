@@ -1,8 +1,8 @@
 //! Somebody else's program in the place of ours: an interface has one for XDP.
 
-use super::facts::is_optional;
 use super::{Facts, Finding, Kind, Severity};
 use crate::datapath::{Examined, Hook, Interface, Program};
+use crate::model::DatapathChoice;
 
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let of_listener = |examined: &Examined| {
@@ -21,10 +21,13 @@ fn finding(examined: &Examined, interface: &Interface) -> Option<Finding> {
     let named = name.as_ref().map(|name| format!(" `{name}`")).unwrap_or_default();
     let listener = &examined.listener.name;
     let device = &interface.name;
-    let (severity, comes) = if is_optional(&examined.listener) {
-        (Severity::Warning, "is carried at TC instead")
-    } else {
-        (Severity::Fault, "cannot be carried")
+    // `auto` goes on to TC, also for what userspace could not do.
+    let verb = if examined.is_guarded_alone() { "guarded" } else { "carried" };
+    let (severity, comes) = match examined.listener.datapath() {
+        DatapathChoice::Auto => (Severity::Warning, format!("is {verb} at TC instead")),
+        DatapathChoice::Xdp | DatapathChoice::Tc | DatapathChoice::Userspace => {
+            (Severity::Fault, format!("cannot be {verb}"))
+        }
     };
     let told =
         format!("interface {device} has another XDP program{named}: listener {listener} {comes}");
@@ -35,7 +38,7 @@ fn finding(examined: &Examined, interface: &Interface) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::super::Mend;
-    use super::super::testing::{SERVERS, at, healthy};
+    use super::super::testing::{SERVERS, at, healthy, with_datapath};
     use super::*;
     use crate::datapath::Chosen;
 
@@ -46,6 +49,17 @@ mod tests {
         let found = &judge(&facts)[0];
         assert!(found.told.contains("has another XDP program `filter`"), "{}", found.told);
         assert_eq!(found.mend, Mend::Command("ip link set dev servers xdp off".to_owned()));
+    }
+
+    #[test]
+    fn auto_goes_on_to_tc_whatever_userspace_could_do() {
+        for lines in ["", "forwarding = \"dnat\"", "forwarding = \"dsr-ipip\""] {
+            let mut facts = with_datapath("auto", lines);
+            at(&mut facts, SERVERS).program = Program::Foreign { name: None };
+            let found = &judge(&facts)[0];
+            assert_eq!(found.severity, Severity::Warning, "{lines}");
+            assert!(found.told.ends_with("is carried at TC instead"), "{}", found.told);
+        }
     }
 
     #[test]

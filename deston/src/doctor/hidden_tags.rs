@@ -8,7 +8,7 @@ use crate::datapath::Hook;
 const TAKES_OFF: &str = "rx-vlan-hw-parse";
 
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
-    let listeners = facts.site.listeners.iter().filter(|it| it.hook() == Some(Hook::Xdp));
+    let listeners = facts.carried().filter(|it| it.hook() == Some(Hook::Xdp));
     let indices: BTreeSet<u32> = listeners.flat_map(|it| it.interfaces()).collect();
     let below: BTreeSet<u32> = facts.site.interfaces.values().filter_map(|it| it.below).collect();
     let tagged = indices.intersection(&below).filter_map(|index| facts.interface(*index));

@@ -12,14 +12,17 @@ mod firewall;
 mod foreign_program;
 mod forwarding;
 mod hidden_tags;
+mod jit;
 mod kernel;
 mod lro;
+mod modules;
 mod mtu;
 mod neighbours;
 mod ports;
 mod privileges;
 mod reverse_path;
 mod routes;
+mod snat_addresses;
 #[cfg(test)]
 mod testing;
 mod veth;
@@ -28,8 +31,10 @@ pub use facts::Facts;
 pub use finding::{Finding, Kind, Mend, Severity};
 
 /// Every check, in the order in which one would mend.
-const CHECKS: [fn(&Facts) -> Vec<Finding>; 15] = [
+const CHECKS: [fn(&Facts) -> Vec<Finding>; 18] = [
     kernel::judge,
+    jit::judge,
+    modules::judge,
     privileges::judge,
     bpffs::judge,
     routes::judge,
@@ -42,6 +47,7 @@ const CHECKS: [fn(&Facts) -> Vec<Finding>; 15] = [
     neighbours::judge,
     forwarding::judge,
     reverse_path::judge,
+    snat_addresses::judge,
     ports::judge,
     firewall::judge,
 ];

@@ -63,7 +63,10 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
         needed.iter().filter(|(is_needed, ..)| *is_needed).map(|(_, _, name)| *name).collect();
     let is_optional = !is_low && facts.site.listeners.iter().all(|it| is_optional(&it.listener));
     let (severity, comes) = if is_optional {
-        (Severity::Warning, "listeners with `datapath = \"auto\"` are served from userspace")
+        (
+            Severity::Warning,
+            "listeners with `datapath = \"auto\"` are served and guarded in userspace",
+        )
     } else {
         (Severity::Fault, "it cannot start")
     };

@@ -1,4 +1,4 @@
-//! Whether every server can be reached.
+//! Whether every server can be reached, and by frames that we can send.
 
 use super::facts::is_optional;
 use super::{Facts, Finding, Kind, Severity};
@@ -6,17 +6,37 @@ use crate::datapath::{Examined, Out, Reach, ServerWay};
 
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let unreachable = |examined: &'_ Examined| {
-        let ways = examined.servers.iter().filter(|server| server.reach == Reach::Nowhere);
-        ways.map(|server| finding(facts, examined, server)).collect::<Vec<_>>()
+        let found = examined.servers.iter().filter_map(|server| match server.reach {
+            Reach::Nowhere => Some(no_route(facts, examined, server)),
+            Reach::TooManyTags => Some(too_many_tags(examined, server)),
+            Reach::Here | Reach::Out(_) => None,
+        });
+        found.collect::<Vec<_>>()
     };
     facts.site.listeners.iter().flat_map(unreachable).collect()
 }
 
-fn finding(facts: &Facts, examined: &Examined, server: &ServerWay) -> Finding {
+fn severity(examined: &Examined) -> Severity {
+    if is_optional(&examined.listener) { Severity::Warning } else { Severity::Fault }
+}
+
+fn too_many_tags(examined: &Examined, server: &ServerWay) -> Finding {
+    Finding::advice(
+        Kind::TooManyTags,
+        severity(examined),
+        format!(
+            "the route to server {} of listener {} leads through more than two VLAN devices, and \
+             frames of the kernel datapath have two tags at most",
+            server.name, examined.listener.name
+        ),
+        "lead the route by a device with two tags at most",
+    )
+}
+
+fn no_route(facts: &Facts, examined: &Examined, server: &ServerWay) -> Finding {
     let ServerWay { name, address, .. } = server;
     let listener = &examined.listener.name;
-    let severity =
-        if is_optional(&examined.listener) { Severity::Warning } else { Severity::Fault };
+    let severity = severity(examined);
     let told = format!("there is no route to server {name} of listener {listener}");
     let bits = if address.is_ipv4() { 32 } else { 128 };
     let to = format!("{}/{bits}", address.ip());
@@ -90,6 +110,16 @@ mod tests {
         facts.site.listeners[0].servers[1].reach = Reach::Out(out);
         let via = "ip route add 203.0.113.2/32 via 203.0.113.17 dev servers";
         assert_eq!(command(&facts).as_deref(), Some(via));
+    }
+
+    #[test]
+    fn no_route_mends_one_through_too_many_vlans() {
+        let mut facts = healthy();
+        facts.site.listeners[0].servers[0].reach = Reach::TooManyTags;
+        let found = &judge(&facts)[0];
+        assert_eq!((found.kind, found.severity), (Kind::TooManyTags, Severity::Fault));
+        assert!(found.told.contains("more than two VLAN devices"), "{}", found.told);
+        assert_eq!(command(&facts), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Facts, bpffs, forwarding, kernel, privileges};
+use super::{Facts, bpffs, forwarding, kernel, modules, privileges};
 use crate::config;
 use crate::datapath::{
     Chosen, Examined, Hook, Interface, NativeXdp, Out, Peer, Program, Reach, ServerWay, Site,
@@ -31,12 +31,18 @@ pub(super) fn interface(name: &str) -> Interface {
 
 /// A host in good order, and `lines` of a listener at 198.51.100.1:80.
 pub(super) fn with(lines: &str) -> Facts {
+    with_datapath("xdp", lines)
+}
+
+/// The same, with a datapath.
+pub(super) fn with_datapath(datapath: &str, lines: &str) -> Facts {
     let text = format!(
-        "[load_balancer]\naddress = \"198.51.100.1\"\nport = 80\ndatapath = \"xdp\"\n{lines}\n\
+        "[load_balancer]\naddress = \"198.51.100.1\"\nport = 80\ndatapath = \"{datapath}\"\n{lines}\n\
          [[server]]\naddress = \"203.0.113.2\"\nport = 80"
     );
     let model = config::parse("config.toml", &text).unwrap();
     let listener = model.listeners[0].clone();
+    let listener_address = listener.address.ip();
     let server = &model.pools[0].servers[0];
     let out = Out {
         device: SERVERS,
@@ -55,12 +61,15 @@ pub(super) fn with(lines: &str) -> Facts {
             clients: vec![CLIENTS],
             servers: vec![way],
         }],
+        addresses: BTreeSet::from([listener_address]),
         default_device: Some(CLIENTS),
     };
     Facts {
         model,
         site,
         kernel: kernel::Kernel { release: "6.12.1".to_owned(), has_bpf: Some(true) },
+        jit: Some(true),
+        modules: [modules::Module::There; 2],
         privileges: privileges::Privileges {
             effective: u64::MAX,
             program: "/usr/bin/deston".into(),
@@ -83,7 +92,7 @@ pub(super) fn healthy() -> Facts {
 pub(super) fn out(facts: &mut Facts) -> &mut Out {
     match &mut facts.site.listeners[0].servers[0].reach {
         Reach::Out(out) => out,
-        Reach::Nowhere | Reach::Here => panic!("a way out"),
+        Reach::Nowhere | Reach::TooManyTags | Reach::Here => panic!("a way out"),
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     if facts.model.kernel.xdp_mode != XdpMode::Native {
         return Vec::new();
     }
-    let listeners = facts.site.listeners.iter().filter(|it| it.hook() == Some(Hook::Xdp));
+    let listeners = facts.carried().filter(|it| it.hook() == Some(Hook::Xdp));
     let mut indices: Vec<u32> = listeners.flat_map(Examined::interfaces).collect();
     indices.sort_unstable();
     indices.dedup();

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::flows::address;
 use super::outcome::explanation;
-use crate::datapath::{KernelError, Maps};
+use crate::datapath::{KernelError, Maps, PortUse, port_use};
 
 /// The counts of an instance since its maps were made.
 #[derive(Clone, Debug)]
@@ -35,16 +35,19 @@ pub struct ServerCounts {
     is_reachable: bool,
     limit: u32,
     load: Load,
+    /// Of one that gets no new flow by `nat`: `None`.
+    ports: Option<PortUse>,
 }
 
 impl Counts {
     /// Reads them.
     pub fn read(maps: &Maps) -> Result<Self, KernelError> {
-        let mut servers = Vec::new();
+        let (mut servers, ports) = (Vec::new(), port_use(maps)?);
         for id in (1..MAX_SERVERS).filter_map(|id| u16::try_from(id).ok()).map(ServerId) {
             let entry = maps.server(id)?;
             if entry.state != 0 {
-                servers.push(ServerCounts::of(id, &entry, maps.load_of(id)?));
+                let ports = ports.get(&id).copied();
+                servers.push(ServerCounts::of(id, &entry, maps.load_of(id)?, ports));
             }
         }
         Ok(Self {
@@ -67,7 +70,7 @@ impl Counts {
 }
 
 impl ServerCounts {
-    fn of(id: ServerId, entry: &ServerEntry, load: Load) -> Self {
+    fn of(id: ServerId, entry: &ServerEntry, load: Load, ports: Option<PortUse>) -> Self {
         Self {
             address: address(entry),
             id,
@@ -75,6 +78,7 @@ impl ServerCounts {
             is_reachable: entry.reachable == 1,
             limit: entry.max_connections,
             load,
+            ports,
         }
     }
 
@@ -90,6 +94,9 @@ impl ServerCounts {
             "opened": self.load.opened,
             "unanswered": self.load.unanswered,
             "refused": self.load.refused,
+            "snat_ports": self.ports.map(|ports| {
+                json!({ "used": ports.used, "available": ports.available })
+            }),
         })
     }
 }
@@ -115,21 +122,31 @@ impl fmt::Display for Counts {
         }
         writeln!(
             f,
-            "\n{:<21} {:<9} {:<9} {:>8} {:>8} {:>10} {:>11} {:>8}",
-            "server", "state", "next hop", "in use", "limit", "opened", "unanswered", "refused"
+            "\n{:<21} {:<9} {:<9} {:>8} {:>8} {:>10} {:>11} {:>8} {:>15}",
+            "server",
+            "state",
+            "next hop",
+            "in use",
+            "limit",
+            "opened",
+            "unanswered",
+            "refused",
+            "SNAT ports"
         )?;
         for server in &self.servers {
             let hop = if server.is_reachable { "known" } else { "unknown" };
+            let ports = server.ports.map(|ports| format!("{}/{}", ports.used, ports.available));
             writeln!(
                 f,
-                "{:<21} {:<9} {hop:<9} {:>8} {:>8} {:>10} {:>11} {:>8}",
+                "{:<21} {:<9} {hop:<9} {:>8} {:>8} {:>10} {:>11} {:>8} {:>15}",
                 server.address.to_string(),
                 server.state,
                 server.load.in_use,
                 server.limit,
                 server.load.opened,
                 server.load.unanswered,
-                server.load.refused
+                server.load.refused,
+                ports.as_deref().unwrap_or("-")
             )?;
         }
         if self.lost_flows > 0 {
@@ -145,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    fn counts() -> Counts {
+    fn counts(ports: Option<PortUse>) -> Counts {
         let entry = ServerEntry {
             address: std::net::IpAddr::from([203, 0, 113, 9]).into(),
             port: Be16::from_host(80),
@@ -156,14 +173,14 @@ mod tests {
         let load = Load { in_use: 3, opened: 7, unanswered: 1, ..Load::default() };
         Counts {
             outcomes: Outcome::ALL.into_iter().map(|outcome| (outcome, outcome as u64)).collect(),
-            servers: vec![ServerCounts::of(ServerId(4), &entry, load)],
+            servers: vec![ServerCounts::of(ServerId(4), &entry, load, ports)],
             lost_flows: 0,
         }
     }
 
     #[test]
     fn every_outcome_is_told_even_if_it_never_was() {
-        let (text, json) = (counts().to_string(), counts().json());
+        let (text, json) = (counts(None).to_string(), counts(None).json());
         for outcome in Outcome::ALL {
             assert!(text.lines().any(|line| line.contains(&format!("  {} ", outcome.name()))));
             assert_eq!(json["outcomes"][outcome.name()], outcome as u64);
@@ -172,12 +189,21 @@ mod tests {
 
     #[test]
     fn a_server_is_told_with_its_state_and_counts() {
-        let text = counts().to_string();
+        let text = counts(None).to_string();
         let line = text.lines().find(|line| line.starts_with("203.0.113.9:80")).unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();
-        assert_eq!(words[1..], ["draining", "unknown", "3", "100", "7", "1", "0"]);
-        let json = counts().json();
+        assert_eq!(words[1..], ["draining", "unknown", "3", "100", "7", "1", "0", "-"]);
+        let json = counts(None).json();
         let server = &json["servers"][0];
         assert_eq!((&server["server"], &server["opened"]), (&json!("203.0.113.9:80"), &json!(7)));
+        assert_eq!(server["snat_ports"], Value::Null);
+    }
+
+    #[test]
+    fn ports_are_told_with_those_that_there_are() {
+        let counts = counts(Some(PortUse { used: 5, available: 22_528 }));
+        assert!(counts.to_string().lines().any(|line| line.ends_with(" 5/22528")), "{counts}");
+        let ports = &counts.json()["servers"][0]["snat_ports"];
+        assert_eq!(*ports, json!({ "used": 5, "available": 22_528 }));
     }
 }

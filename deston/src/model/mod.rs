@@ -18,8 +18,8 @@ pub use listener::{
 };
 pub use notes::{HostPorts, Note, notes};
 pub use pool::{
-    Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, Pool, PoolTimeouts, Server,
-    ServerPort, Sticky,
+    Algorithm, Checks, DEFAULT_CONNECT, HashOn, Health, HttpCheck, OnDown, Outlier, Pool,
+    PoolTimeouts, Server, ServerPort, Sticky,
 };
 
 use std::sync::Arc;

@@ -1,9 +1,11 @@
 //! What is valid and still worth knowing: what a forwarding lacks, what will not do much.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use super::{
-    Algorithm, DatapathChoice, Forwarding, HashOn, L4, Layer, Listener, Model, Pool, SnatPorts,
+    Algorithm, DEFAULT_CONNECT, DatapathChoice, Forwarding, HashOn, L4, Layer, Listener, Model,
+    Outlier, Pool, SnatPorts,
 };
 
 /// Something worth knowing about a valid configuration.
@@ -29,6 +31,24 @@ pub enum Note {
     RouteBack {
         /// The listener.
         listener: String,
+    },
+    /// What is set looks at handshakes, and none is seen.
+    #[error(
+        "pool {pool}: [pool.outlier] has no effect, since its listeners are `dsr-*`: no handshake's \
+         end is seen; [pool.health] takes out servers that fail"
+    )]
+    InertOutlier {
+        /// The pool.
+        pool: String,
+    },
+    /// What is set is of connections that the process opens for clients, and it opens none.
+    #[error(
+        "pool {pool}: `connect` of [pool.timeouts] has no effect, since the kernel alone serves its \
+         listeners; probes have their own `timeout`"
+    )]
+    InertConnect {
+        /// The pool.
+        pool: String,
     },
     /// The host's own connections come from some of the same ports.
     #[error(
@@ -76,7 +96,9 @@ impl Note {
             Self::NoReplies { listener, .. }
             | Self::RouteBack { listener }
             | Self::SharedPorts { listener, .. } => Some(listener),
-            Self::StickyTwice { .. } => None,
+            Self::StickyTwice { .. } | Self::InertOutlier { .. } | Self::InertConnect { .. } => {
+                None
+            }
         }
     }
 
@@ -84,7 +106,10 @@ impl Note {
     pub fn is_warning(&self) -> bool {
         match self {
             Self::NoReplies { .. } | Self::RouteBack { .. } => false,
-            Self::SharedPorts { .. } | Self::StickyTwice { .. } => true,
+            Self::SharedPorts { .. }
+            | Self::StickyTwice { .. }
+            | Self::InertOutlier { .. }
+            | Self::InertConnect { .. } => true,
         }
     }
 }
@@ -95,7 +120,34 @@ pub fn notes(model: &Model, host: Option<&HostPorts>) -> Vec<Note> {
         Layer::L4(l4) => of_listener(listener, l4, host),
         Layer::L7(_) => Vec::new(),
     });
-    listeners.chain(model.pools.iter().filter_map(|pool| of_pool(pool))).collect()
+    let pools = model
+        .pools
+        .iter()
+        .flat_map(|pool| of_pool(pool).into_iter().chain(inert(pool, &model.listeners)));
+    listeners.chain(pools).collect()
+}
+
+/// Tables of a pool that none of its listeners makes use of. One that says what holds anyway, or that
+/// switches off what is not there, misleads nobody.
+fn inert(pool: &Pool, listeners: &[Arc<Listener>]) -> Vec<Note> {
+    let of_pool = || listeners.iter().filter(|listener| listener.pool == pool.name);
+    if of_pool().next().is_none() {
+        return Vec::new();
+    }
+    let is_direct = |listener: &Arc<Listener>| match &listener.layer {
+        Layer::L4(l4) => l4.forwarding.is_direct_return(),
+        Layer::L7(_) => false,
+    };
+    let mut notes = Vec::new();
+    let is_set = pool.outlier != Outlier::default() && pool.outlier.max_ejected > 0;
+    if is_set && of_pool().all(is_direct) {
+        notes.push(Note::InertOutlier { pool: pool.name.clone() });
+    }
+    let is_set = pool.timeouts.connect != DEFAULT_CONNECT;
+    if is_set && of_pool().all(|listener| listener.needs_kernel().is_some()) {
+        notes.push(Note::InertConnect { pool: pool.name.clone() });
+    }
+    notes
 }
 
 fn of_listener(listener: &Listener, l4: &L4, host: Option<&HostPorts>) -> Vec<Note> {
@@ -138,8 +190,13 @@ mod tests {
 
     /// What is told of a listener and its pool, on a host that takes ports from 32768 on.
     fn told(lines: &str, reserved: &[RangeInclusive<u16>]) -> Vec<String> {
+        told_with(lines, "", reserved)
+    }
+
+    /// The same, and tables behind the keys.
+    fn told_with(lines: &str, tables: &str, reserved: &[RangeInclusive<u16>]) -> Vec<String> {
         let text = format!(
-            "[load_balancer]\n{lines}\naddress = \"192.0.2.1\"\nport = 80\n\
+            "[load_balancer]\n{lines}\naddress = \"192.0.2.1\"\nport = 80\n{tables}\n\
              [[server]]\naddress = \"198.51.100.1\"\nport = 80"
         );
         let model = config::parse("config.toml", &text).unwrap();
@@ -162,6 +219,28 @@ mod tests {
                 assert!(note.contains(lacking), "{lacking} in {note}");
             }
         }
+    }
+
+    #[test]
+    fn a_table_that_direct_return_makes_no_use_of_is_named() {
+        let ejects = "[load_balancer.outlier]\nfailures = 2";
+        let of = |forwarding: &str, table: &str| {
+            let lines = format!("datapath = \"xdp\"\nforwarding = \"{forwarding}\"");
+            told_with(&lines, table, &[])
+        };
+        let has = |told: &[String], table: &str| told.iter().any(|note| note.contains(table));
+        for forwarding in ["dsr-l2", "dsr-ipip"] {
+            assert!(has(&of(forwarding, ejects), "pool default: [pool.outlier] has no effect"));
+        }
+        assert!(!has(&of("nat", ejects), "outlier"));
+        assert!(!has(&of("dnat", ejects), "outlier"), "it sees handshakes");
+        assert!(!has(&of("dsr-l2", "[load_balancer.outlier]\nmax_ejected = 0.0"), "outlier"));
+
+        let connects = "[load_balancer.timeouts]\nconnect = \"1s\"";
+        for forwarding in ["dnat", "dsr-l2", "dsr-ipip"] {
+            assert!(has(&of(forwarding, connects), "`connect` of [pool.timeouts] has no effect"));
+        }
+        assert!(!has(&of("nat", connects), "connect"), "userspace may serve it");
     }
 
     #[test]

@@ -128,6 +128,9 @@ impl Server {
     }
 }
 
+/// The deadline of a connect, unless another is set.
+pub const DEFAULT_CONNECT: Duration = Duration::from_secs(3);
+
 /// `[pool.timeouts]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolTimeouts {

@@ -135,7 +135,9 @@ fn carry(
             }
             match (&*from).read(&mut frame) {
                 Ok(length) if length > ADDRESSES => each(&frame[..length]),
-                _ => {}
+                Ok(_) => {}
+                // The device is gone.
+                Err(_) => return,
             }
         }
     })

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use nix::sched::CpuSet;
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 
 use super::Effort;
 use super::cpu;
@@ -139,28 +140,29 @@ fn turn(
 }
 
 /// Process trees that share one processor until this is dropped.
-struct Pinned(Vec<u32>);
+struct Pinned {
+    trees: Vec<u32>,
+    /// Where they may run otherwise.
+    before: CpuSet,
+}
 
 impl Pinned {
     fn new(mut trees: Vec<u32>) -> Result<Self> {
         trees.push(std::process::id());
-        let mut first = CpuSet::new();
-        first.set(0)?;
-        let pinned = Self(trees);
-        pinned.0.iter().try_for_each(|tree| cpu::pin_tree(*tree, first))?;
+        let before = sched_getaffinity(Pid::from_raw(0))?;
+        let lowest = (0..CpuSet::count()).find(|place| before.is_set(*place).unwrap_or(false));
+        let mut one = CpuSet::new();
+        one.set(lowest.context("this process may run nowhere")?)?;
+        let pinned = Self { trees, before };
+        pinned.trees.iter().try_for_each(|tree| cpu::pin_tree(*tree, one))?;
         Ok(pinned)
     }
 }
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        let mut all = CpuSet::new();
-        for processor in 0..CpuSet::count() {
-            // Those that are not there do no harm.
-            let _ = all.set(processor);
-        }
-        for tree in &self.0 {
-            if let Err(error) = cpu::pin_tree(*tree, all) {
+        for tree in &self.trees {
+            if let Err(error) = cpu::pin_tree(*tree, self.before) {
                 eprintln!("left on one processor: {error:#}");
             }
         }

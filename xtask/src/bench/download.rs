@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::contest::Client;
 use super::load::Report;
@@ -12,6 +12,9 @@ use crate::{command, wait};
 
 /// The path of the large body at the servers.
 pub(crate) const PATH: &str = "/bulk";
+
+/// Its length.
+pub(crate) const BYTES: u64 = 1 << 30;
 
 /// Bytes of one read: a client that asks for less is what is measured.
 const BUFFER: usize = 1 << 18;
@@ -36,7 +39,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             std::thread::spawn(move || {
                 let (mut bytes, mut failed) = (0_u64, 0_u32);
                 while began.elapsed() < limit {
-                    failed += u32::from(read(to, &mut bytes, || began.elapsed() < limit).is_err());
+                    if let Err(error) = read(to, &mut bytes, || began.elapsed() < limit) {
+                        eprintln!("{error:#}");
+                        failed += 1;
+                        break;
+                    }
                 }
                 (bytes, failed)
             })
@@ -52,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Reads one body to its end, or while it shall go on.
+/// Reads one body to its end, which must be whole, or while it shall go on.
 fn read(to: SocketAddr, bytes: &mut u64, goes_on: impl Fn() -> bool) -> Result<()> {
     const LIMIT: Duration = Duration::from_secs(5);
     let mut connection = TcpStream::connect_timeout(&to, LIMIT)?;
@@ -60,12 +67,20 @@ fn read(to: SocketAddr, bytes: &mut u64, goes_on: impl Fn() -> bool) -> Result<(
     let request = format!("GET {PATH} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
     connection.write_all(request.as_bytes())?;
     let mut buffer = vec![0; BUFFER];
+    let first = connection.read(&mut buffer)?;
+    let head = String::from_utf8_lossy(buffer.get(..first.min(64)).unwrap_or_default());
+    ensure!(head.starts_with("HTTP/1.1 200 "), "answered `{}`", head.lines().next().unwrap_or(""));
+    let mut whole = first as u64;
     while goes_on() {
         match connection.read(&mut buffer)? {
-            0 => break,
-            read => *bytes += read as u64,
+            0 => {
+                ensure!(whole > BYTES, "the body ended after {whole} bytes");
+                break;
+            }
+            read => whole += read as u64,
         }
     }
+    *bytes += whole;
     Ok(())
 }
 

@@ -32,14 +32,11 @@ pub(crate) fn start(
     Running::start(&mut command, &folder.join("log"))
 }
 
-/// Bytes of the servers' large body, which is read again and again.
-const BULK: u64 = 1 << 30;
-
 /// nginx as the servers: it answers at once, on every one of its addresses, and has a large body.
 pub(crate) fn server(folder: &Path, listen: &[SocketAddr]) -> Result<String> {
     std::fs::create_dir_all(folder)?;
     let file = folder.join(download::PATH.trim_start_matches('/'));
-    std::fs::File::create(&file)?.set_len(BULK).context("making the large body")?;
+    std::fs::File::create(&file)?.set_len(download::BYTES).context("making the large body")?;
     let listen: String =
         listen.iter().map(|address| format!("listen {address} backlog=4096; ")).collect();
     let (root, path) = (folder.display(), download::PATH);
@@ -53,7 +50,7 @@ pub(crate) fn server(folder: &Path, listen: &[SocketAddr]) -> Result<String> {
     Ok(nginx(folder, &http(folder, &server)))
 }
 
-/// nginx as a proxy of connections.
+/// nginx as a proxy of connections; Debian has that in the package libnginx-mod-stream.
 pub(crate) fn nginx_stream(folder: &Path, listen: SocketAddr, servers: &[SocketAddr]) -> String {
     let servers: String = servers.iter().map(|address| format!("server {address}; ")).collect();
     let stream = format!(

@@ -38,8 +38,7 @@ fn forwarding_that_keeps_the_clients_address_is_refused_in_userspace() {
 
 #[test]
 fn the_kernel_carries_nothing_between_loopback_and_other_addresses() {
-    let help = "write an address of the server that is no loopback address, or let userspace \
-                serve the listener";
+    let help = "write an address of the server that clients' packets can be sent to";
     for (keys, asks, place) in [
         ("datapath = \"tc\"", "datapath `tc`", "2:12"),
         ("forwarding = \"dnat\"", "`dnat`", "2:14"),

@@ -11,7 +11,7 @@ use crate::config::problem::{Problem, Problems, Span};
 use crate::config::resolve::Resolver;
 use crate::config::section::{At, Field};
 use crate::config::value;
-use crate::model::{Layer, Pool, PoolTimeouts, Protocol, Server};
+use crate::model::{DEFAULT_CONNECT, Layer, Pool, PoolTimeouts, Protocol, Server};
 
 /// All pools of a file.
 pub(super) struct Pools<'f> {
@@ -248,7 +248,7 @@ impl Draft<'_> {
         let sticky = settings::sticky(&file.sticky, problems);
         Some(Pool {
             timeouts: PoolTimeouts {
-                connect: file.connect.or(Duration::from_secs(3))?,
+                connect: file.connect.or(DEFAULT_CONNECT)?,
                 response_head: file.response_head.or(Duration::from_secs(60))?,
                 server_idle: file.server_idle.or(Duration::from_secs(4))?,
             },

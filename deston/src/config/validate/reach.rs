@@ -142,7 +142,7 @@ fn check_loopback(
     let refused = file.port.given().is_some_and(|at| at.value == 0)
         || file.datapath.given().is_some_and(|at| at.value == DatapathChoice::Userspace);
     let Some((asks, span)) = asks_kernel(file, forwarding).filter(|_| !refused) else { return };
-    // A listener on every address is served by the process on loopback.
+    // A listener on every address too: packets for it come in by other interfaces.
     let differs =
         |draft: &&ServerDraft| draft.server.address.ip().is_loopback() != ip.is_loopback();
     let Some(draft) = pool.servers.iter().find(differs) else { return };
@@ -154,7 +154,7 @@ fn check_loopback(
     problems.add(
         Problem::near(span, message)
             .see(draft.span.clone(), "this server")
-            .help("write an address of the server that is no loopback address, or let userspace serve the listener"),
+            .help("write an address of the server that clients' packets can be sent to"),
     );
 }
 

@@ -1,6 +1,6 @@
 //! Servers, pools, settings and what is counted.
 
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, MapData, MapError};
 use deston_common::event::TraceFilter;
 use deston_common::globals::Globals;
 use deston_common::outcome::Outcome;
@@ -62,6 +62,16 @@ impl Maps {
         let mut inner = Array::<MapData, Table>::create(1, 0).map_err(map("POOL_TABLES"))?;
         inner.set(0, table, 0).map_err(map("POOL_TABLES"))?;
         self.shared.tables.set(pool, &inner, 0).map_err(map("POOL_TABLES"))
+    }
+
+    /// The servers that a pool's table names; none if it has no table.
+    pub fn members(&self, pool: u32) -> Result<Vec<ServerId>, KernelError> {
+        let table = match self.shared.tables.get(&pool, 0) {
+            Ok(table) => table.get(&0, 0).map_err(map("POOL_TABLES"))?,
+            Err(MapError::KeyNotFound) => return Ok(Vec::new()),
+            Err(error) => return Err(map("POOL_TABLES")(error)),
+        };
+        Ok(table.members.into_iter().take(table.member_count as usize).collect())
     }
 
     /// Packets of each outcome since the maps were made, in the order of `Outcome::ALL`.
