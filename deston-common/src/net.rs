@@ -61,6 +61,11 @@ pub trait Address: Copy + PartialEq + Eq + Hash + Debug + Default + 'static {
     /// subscriber has for himself (RFC 6177, section 2).
     fn subscriber(self) -> Self;
 
+    /// Whether no packet to `destination` can have come from here: from a group, from nobody, from
+    /// the destination itself, or from a loopback address to another (RFC 1812, section 5.3.7; RFC
+    /// 4291, sections 2.5.2, 2.5.3 and 2.7).
+    fn is_martian_to(self, destination: Self) -> bool;
+
     /// As an IPv6 address, IPv4 mapped (RFC 4291, section 2.5.5.2).
     fn widened(self) -> Ipv6Be;
 
@@ -118,6 +123,13 @@ impl Address for Ipv4Be {
     #[inline(always)]
     fn subscriber(self) -> Self {
         self
+    }
+
+    #[inline(always)]
+    fn is_martian_to(self, destination: Self) -> bool {
+        let ([from, ..], [to, ..]) = (self.octets(), destination.octets());
+        let is_own = from == 127 && to == 127;
+        !is_own && (from == 0 || from == 127 || from >= 224 || self.0 == destination.0)
     }
 
     #[inline(always)]
@@ -213,6 +225,17 @@ impl Address for Ipv6Be {
             u64::from(u32::from_le(low)) | u64::from(u32::from_le(high)) << 32
         };
         hash::siphash13(seed, word(self.0[0], self.0[1]), word(self.0[2], self.0[3]))
+    }
+
+    #[inline(always)]
+    fn is_martian_to(self, destination: Self) -> bool {
+        const LOOPBACK: u32 = 1_u32.to_be();
+        let [a, b, c, d] = self.0;
+        let is_low = a | b | c == 0;
+        let is_same = self.differs(destination) == 0;
+        let is_own = is_low && d == LOOPBACK && is_same;
+        let is_group = a & 0xff_u32.to_le() == 0xff_u32.to_le();
+        !is_own && (is_group || is_same || (is_low && (d == 0 || d == LOOPBACK)))
     }
 
     #[inline(always)]

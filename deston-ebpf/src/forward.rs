@@ -46,6 +46,10 @@ fn open<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdic
         return Verdict::of(Outcome::Unrelated);
     }
     let key = &cx.key;
+    // The host's own stack knows what to think of such packets.
+    if key.source.is_martian_to(key.destination) || !transmit::is_unicast(packet) {
+        return Verdict::of(Outcome::Unrelated);
+    }
     let found = listener::lookup::<F>(key.destination, key.destination_port, key.protocol);
     let Some(listener) = found else { return Verdict::of(Outcome::Unrelated) };
     if let Err(outcome) = may_open(cx, listener, P::TC) {

@@ -45,7 +45,8 @@ pub(crate) fn run<F: quote::Quoted, P: Packet>(packet: P, cx: &mut Context<F::Ad
 /// Answers an echo request for an address that is ours alone.
 #[inline(always)]
 fn echo<F: quote::Quoted, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
-    if cx.role & address::flags::ECHO == 0 {
+    let is_odd = cx.key.source.is_martian_to(cx.key.destination) || !transmit::is_unicast(packet);
+    if cx.role & address::flags::ECHO == 0 || is_odd {
         return Verdict::of(Outcome::IcmpUnrelated);
     }
     if maps::table(cx.echo_pool).is_none_or(|table| table.len == 0) {

@@ -180,6 +180,16 @@ pub(crate) fn way_back<A: Address, P: Packet>(packet: P, cx: &Context<A>) -> Hop
     }
 }
 
+/// Whether both Ethernet addresses are of one station each: an answer to a frame from or to a group
+/// would go to all of the link, or look as if it came from them.
+#[inline(always)]
+pub(crate) fn is_unicast<P: Packet>(packet: P) -> bool {
+    const GROUP: u16 = 1_u16.to_le();
+    let (ours, theirs) = macs(packet);
+    let ([first, ..], [other, ..]) = (ours.words(), theirs.words());
+    (first | other) & GROUP == 0
+}
+
 /// Largest IP packet that an interface sends; 0: not known, or longer than a hop can say.
 #[inline(always)]
 fn mtu(ifindex: u32) -> u16 {

@@ -8,15 +8,14 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use aya::Ebpf;
-use aya::programs::Xdp;
 use deston_tests::kernel::Family;
 use deston_tests::lab::visit::{NO_HEALTH, PORT};
-use deston_tests::lab::{BALANCER, CLIENT, Lab, Namespace, listener_of, server_address, server_of};
+use deston_tests::lab::{
+    BALANCER, CLIENT, Lab, Namespace, listener_of, put_another_program, server_address, server_of,
+};
 use deston_tests::require_lab;
 
 /// The programs, one of which stands for somebody else's.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../deston/bpf/deston.bpf.o");
 
 /// A configuration file, gone when dropped.
 struct File(PathBuf);
@@ -99,17 +98,6 @@ fn case_of(family: Family, kind: &'static str, make: fn(&Lab)) -> Case {
     Case { kind, family, keys: "", address, more: &[], make, is_fault: false }
 }
 
-/// Puts one of our programs, in the place of somebody else's, at an interface.
-fn put_another_program(lab: &Lab) {
-    let path = format!("/sys/fs/bpf/{}", lab.balancer.name());
-    let mut ebpf = Ebpf::load(OBJECT).unwrap();
-    let program: &mut Xdp = ebpf.program_mut("deston_expire4").unwrap().try_into().unwrap();
-    program.load().unwrap();
-    program.pin(&path).unwrap();
-    lab.balancer.run(&["ip", "link", "set", "dev", "clients", "xdp", "pinned", &path]);
-    std::fs::remove_file(&path).unwrap();
-}
-
 fn forget_neighbours(lab: &Lab) {
     lab.balancer.batch(&["neigh flush dev server1"]);
 }
@@ -125,12 +113,15 @@ fn cases() -> Vec<Case> {
                 lab.balancer.batch(&[format!("route add default via {CLIENT} dev clients")]);
             })
         },
-        Case { is_fault: true, ..case("foreign_program", put_another_program) },
+        Case {
+            is_fault: true,
+            ..case("foreign_program", |lab| put_another_program(lab, "clients"))
+        },
         Case {
             // Layer 7, of which the kernel has the guard.
             keys: "layer = \"L7\"\ndeny = [\"192.0.2.0/24\"]",
             is_fault: true,
-            ..case("foreign_program", put_another_program)
+            ..case("foreign_program", |lab| put_another_program(lab, "clients"))
         },
         Case {
             keys: "interfaces = [\"near\"]",

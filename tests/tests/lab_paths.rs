@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use deston_tests::lab::visit::{
     NO_HEALTH, PORT, attached, config, echo, greeted, second_listener, visit, visit_soon,
 };
-use deston_tests::lab::{Deston, Lab, TcpServer, listener, server_address, wait_until};
+use deston_tests::lab::{
+    Deston, Lab, TcpServer, listener, put_another_program, server_address, wait_until,
+};
 use deston_tests::require_lab;
 
 #[test]
@@ -129,4 +131,27 @@ fn a_server_behind_an_interface_that_takes_no_program_gets_no_new_connection() {
     deston.wait_for_log("it gets new flows");
     let answers = lab.client.within(|| [(); 4].map(|()| visit(listener(PORT)).unwrap()));
     assert_eq!(answers.iter().filter(|n| **n == 1).count(), 2);
+}
+
+#[test]
+fn an_interface_that_takes_the_program_later_is_attached_then() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    let mut deston =
+        Deston::serving(&lab.balancer, &config("", NO_HEALTH, &[(server.address(), "")]));
+    let to_server = format!("{}/32", server_address(1));
+    lab.balancer.batch(&["link add other type veth peer name beyond", "link set beyond up"]);
+    put_another_program(&lab, "other");
+    lab.balancer.batch(&[
+        "link set other up".to_owned(),
+        format!("neighbour add {} lladdr 02:00:00:00:77:02 dev other", server_address(1)),
+        format!("route add {to_server} dev other"),
+    ]);
+    let line = deston.wait_for_log("traffic moved to an interface without our program");
+    assert!(line.contains("another XDP program"), "{line}");
+
+    lab.balancer.run(&["ip", "link", "set", "dev", "other", "xdp", "off"]);
+    deston.wait_for_log("attached: traffic moved here");
+    assert!(attached(&lab).contains(&"other".to_owned()));
 }

@@ -62,18 +62,25 @@ impl Balancer {
         };
         self.refused.retain(is_wanted);
         for (link, hook) in wanted {
-            if self.refused.contains(&(link.index, hook)) || self.is_attached(link.index, hook) {
+            if self.is_attached(link.index, hook) {
                 continue;
             }
             match self.attach_later(&link, hook) {
-                Ok(()) => tracing::info!(interface = link.name, "attached: traffic moved here"),
+                Ok(()) => {
+                    self.refused.remove(&(link.index, hook));
+                    tracing::info!(interface = link.name, "attached: traffic moved here");
+                }
+                // Tried again at the next look, and told of once.
                 Err(error) => {
-                    self.refused.insert((link.index, hook));
+                    if !self.refused.insert((link.index, hook)) {
+                        continue;
+                    }
                     tracing::warn!(
                         interface = link.name,
                         %error,
                         "traffic moved to an interface without our program: servers behind it get \
-                         no new connections; mend the route, or the interface and reload"
+                         no new connections until it takes the program; mend the route or the \
+                         interface"
                     );
                 }
             }

@@ -28,6 +28,9 @@ impl Model {
         if packet.part == Part::Later {
             return Said::Stop(lost(role));
         }
+        if packet.is_of_no_client() {
+            return Said::Stop(Outcome::Unrelated);
+        }
         let listener = self.listener(&packet.tuple).filter(|_| role.listener).cloned();
         let Some(listener) = listener else { return Said::Stop(Outcome::Unrelated) };
         match self.open_at(packet, &listener) {

@@ -84,6 +84,21 @@ fn word(frame: &[u8], at: usize) -> Option<u16> {
 }
 
 impl Packet {
+    /// Whether nobody can have sent it, to us alone: its source is a group, nobody, the destination
+    /// itself or a loopback address, or its frame is from or to a group. On the loopback all but the
+    /// frame is as it should be.
+    pub fn is_of_no_client(&self) -> bool {
+        let (from, to) = (self.tuple.source.ip(), self.tuple.destination.ip());
+        let is_odd = match from {
+            IpAddr::V4(from) => from.octets()[0] == 0 || from.octets()[0] >= 224,
+            IpAddr::V6(from) => from.is_unspecified() || from.is_multicast(),
+        };
+        let is_within = from.is_loopback() && to.is_loopback();
+        let is_group = self.frame.first().is_some_and(|byte| byte & 1 == 1)
+            || self.frame.get(6).is_some_and(|byte| byte & 1 == 1);
+        is_group || is_odd || (!is_within && (from.is_loopback() || from == to))
+    }
+
     /// Reads Ethernet, tags and the network header.
     pub fn read(frame: &[u8]) -> Result<Self, Outcome> {
         let mut kind = word(frame, 12).ok_or(Outcome::Malformed)?;

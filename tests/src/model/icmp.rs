@@ -45,7 +45,7 @@ impl Model {
     }
 
     fn echo(&mut self, packet: &mut Packet, role: &Meaning, reply: u8) -> Outcome {
-        if !role.echo {
+        if !role.echo || packet.is_of_no_client() {
             return Outcome::IcmpUnrelated;
         }
         let table = self.settings.tables.get(&role.echo_pool);

@@ -343,6 +343,11 @@ fn a_listener_is_not_its_own_server() {
         "[load_balancer]\nport = 3000\n[[server]]\nport = 3000",
         "4:8: 127.0.0.1:3000 is the listener itself",
     );
+    error(
+        "[load_balancer]\naddress = \"0.0.0.0\"\nport = 3000\n[[server]]\nport = 3000",
+        "5:8: 127.0.0.1:3000 is the listener itself",
+    );
+    valid("[load_balancer]\naddress = \"::\"\nport = 3000\n[[server]]\nport = 3000");
 }
 
 #[test]

@@ -98,9 +98,17 @@ fn check_loop(
     pool: &pools::Draft<'_>,
     problems: &Problems,
 ) {
-    if let Some(server) = pool.servers.iter().find(|draft| draft.server.address == address) {
+    // On every address, it is on those of the loopback too.
+    let is_itself = |server: SocketAddr| {
+        let every = address.ip().is_unspecified()
+            && server.ip().is_loopback()
+            && server.is_ipv4() == address.is_ipv4();
+        server.port() == address.port() && (server.ip() == address.ip() || every)
+    };
+    if let Some(server) = pool.servers.iter().find(|draft| is_itself(draft.server.address)) {
+        let server_address = server.server.address;
         problems.add(
-            Problem::near(server.span.clone(), format!("{address} is the listener itself"))
+            Problem::near(server.span.clone(), format!("{server_address} is the listener itself"))
                 .see(file.address.span().or(file.header.clone()), "this listener"),
         );
     }

@@ -95,7 +95,7 @@ pub(super) struct Balancer {
     /// What its maps hold.
     contents: Contents,
     pub(super) attached: Vec<Attached>,
-    /// Interfaces that took no program when traffic moved to them, until the next reload.
+    /// Interfaces that have taken no program since traffic moved to them.
     pub(super) refused: BTreeSet<(u32, Hook)>,
     /// What was made ready since the last reload was settled.
     pub(super) planned: Vec<Planned>,

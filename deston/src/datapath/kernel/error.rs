@@ -104,7 +104,7 @@ pub enum AttachError {
         source: aya::programs::links::LinkError,
     },
     /// The kernel refused for another reason.
-    #[error("attaching to interface `{interface}`: {source}")]
+    #[error("attaching to interface `{interface}`: {}", whole(source))]
     Refused {
         /// The interface.
         interface: String,
@@ -133,4 +133,15 @@ pub(super) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
         source = error.source();
     }
     None
+}
+
+/// An error with what is behind it: the last of them is the kernel's own word.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
