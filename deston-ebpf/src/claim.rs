@@ -154,7 +154,7 @@ extern "C" fn probe<F: Family>(number: u32, search: *mut Search<'_, F::Address>)
     let search = unsafe { &mut *search };
     let own = search.cx.key.source_port;
     let Some(port) = search.ports.candidate(own, number) else { return STOP };
-    let turn = search.ports.address.wrapping_add(number);
+    let turn = search.ports.turn(number);
     if let (Some(snat), Some(place)) = (search.snat, turn.checked_rem(search.count.into()))
         && let Some(address) = snat.addresses.get(place as usize & (MAX_SNAT_ADDRESSES - 1))
     {
@@ -477,5 +477,14 @@ impl Ports {
         let place = self.start.wrapping_add(probe.wrapping_mul(self.stride));
         let port = self.min + place.checked_rem(self.count)?;
         Some(Be16::from_host(port as u16))
+    }
+
+    /// The place of a try among the addresses. Fewer ports than tries come round again, each time
+    /// with the next address: in step with them, half of two ports of two addresses would never meet.
+    #[inline(always)]
+    fn turn(&self, probe: u32) -> u32 {
+        let rounds = probe.checked_div(self.count).unwrap_or(0);
+        let place = probe.wrapping_sub(rounds.wrapping_mul(self.count));
+        self.address.wrapping_add(place).wrapping_add(rounds)
     }
 }
