@@ -45,10 +45,15 @@ impl Ports {
         Some(Be16::from_host(port as u16))
     }
 
-    /// Which of `count` SNAT addresses a try has.
+    /// Which of `addresses` SNAT addresses a try has. Fewer ports than tries come round again, each
+    /// time with the next address: in step with them, half of two ports of two addresses would never
+    /// meet.
     #[inline(always)]
-    pub(crate) fn address(&self, probe: u32, count: u8) -> Option<u32> {
-        self.address.wrapping_add(probe).checked_rem(count.into())
+    pub(crate) fn address(&self, probe: u32, addresses: u8) -> Option<u32> {
+        let rounds = probe.checked_div(self.count)?;
+        let place = probe.wrapping_sub(rounds.wrapping_mul(self.count));
+        let turn = self.address.wrapping_add(place).wrapping_add(rounds);
+        turn.checked_rem(addresses.into())
     }
 }
 

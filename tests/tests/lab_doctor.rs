@@ -15,8 +15,6 @@ use deston_tests::lab::{
 };
 use deston_tests::require_lab;
 
-/// The programs, one of which stands for somebody else's.
-
 /// A configuration file, gone when dropped.
 struct File(PathBuf);
 

@@ -1,7 +1,9 @@
 //! The process is killed and started again; what it has put into the kernel goes on.
 
 use deston::datapath::Hook;
-use deston_tests::lab::{Config, Deston, Echoes, Lab, LoadOfBoth, config_of_both, servers_of_both};
+use deston_tests::lab::{
+    Config, Deston, Echoes, Lab, LoadOfBoth, config_of_both, retransmitted, servers_of_both,
+};
 use deston_tests::require_lab;
 
 /// Connections of each family that stay.
@@ -16,15 +18,19 @@ fn a_killed_process_is_not_missed(hook: Hook) {
     let _servers = servers_of_both(&lab);
     let mut deston = Deston::serving(&lab.balancer, &config(hook).text());
     let load = LoadOfBoth::start(&lab, ECHOES);
+    let again = || lab.hosts().map(retransmitted).sum::<u64>();
+    let before = again();
     for _ in 0..2 {
         deston.kill();
         load.goes_on();
         deston.start_again();
         load.goes_on();
     }
+    let sent_again = again() - before;
     let (exchanged, visits) = load.stop_unharmed(&lab);
     let visits = visits.concat().len();
     println!("{exchanged} exchanges, {visits} connections, at {hook:?}: none failed");
+    assert_eq!(sent_again, 0, "segments were sent again, at {hook:?}");
     assert!(exchanged > 1_000 && visits >= 400, "{exchanged}, {visits}");
 }
 

@@ -211,7 +211,8 @@ impl Model {
 /// The sides that a new flow may have towards its server, in the order in which they are tried: the
 /// client's own port if it is in the range, then a walk whose start is the lower half of the flow's hash
 /// under a zero key, and whose stride is one of four primes, which the upper half says. The SNAT
-/// address moves on by one with each try, beginning with what the highest 16 bits say.
+/// address moves on by one with each try, beginning with what the highest 16 bits say, and by one more
+/// whenever the ports come round.
 fn candidates(
     packet: &Packet,
     listener: &Listener,
@@ -228,7 +229,8 @@ fn candidates(
         let walked = (start % count + turn * stride) % count;
         let is_own = turn == 0 && own >= first && u32::from(own - first) < count;
         let port = if is_own { own } else { (u32::from(first) + walked) as u16 };
-        let place = (address + turn as usize) % addresses.len().max(1);
+        let moved = (turn % count + turn / count) as usize;
+        let place = (address + moved) % addresses.len().max(1);
         SocketAddr::new(addresses.get(place).copied().unwrap_or(server_snat), port)
     })
 }
