@@ -139,7 +139,11 @@ fn pools() -> impl Strategy<Value = Pool> {
 
 fn client(family: Family, n: u32) -> SocketAddr {
     let host: IpAddr = match family {
-        Family::V4 => n.to_be_bytes().into(),
+        // Below 127 and above 0 all are addresses of hosts.
+        Family::V4 => {
+            let [a, b, c, d] = n.to_be_bytes();
+            [1 + a % 126, b, c, d].into()
+        }
         Family::V6 => (0x2001_0db8_u128 << 96 | u128::from(n) << 40 | 7).to_be_bytes().into(),
     };
     (host, 1_024 + (n >> 20) as u16).into()
@@ -270,6 +274,7 @@ fn random_choice_skips_those_that_take_nothing() {
         lab.server(3, |entry| entry.max_connections = 0);
         let counts = spread(&mut lab, 1_000);
         assert_eq!((counts[2], counts[3]), (0, 0));
-        assert!(counts[1] > 250 && counts[4] > 250, "{counts:?}");
+        // A quarter each draws itself, and what draws the others goes on to the next.
+        assert!(counts[1] > 200 && counts[4] > 200, "{counts:?}");
     });
 }

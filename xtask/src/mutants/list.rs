@@ -31,11 +31,11 @@ mutants! {
         "*said == verdict::DENY" => "*said != verdict::DENY";
     "select", "select.rs", "kernel_states", "a full server takes new flows":
         "{ FULL } else { TAKEN }" => "{ TAKEN } else { TAKEN }";
-    "claim", "claim.rs", "kernel_claim", "a closed flow's port is reused whatever the number":
+    "claim", "takeover.rs", "kernel_claim", "a closed flow's port is reused whatever the number":
         "is_higher && state.is_closed()" => "state.is_closed()";
     "half", "half.rs", "kernel_claim", "a flow is carried by a port that another has":
-        "if unsafe { (*holder).flow.is(&cx.key) } {" =>
-        "if unsafe { (*holder).flow.is(&(*holder).flow) } {";
+        "if unsafe { (*entry).flow.is(&cx.key) } {" =>
+        "if unsafe { (*entry).flow.is(&(*entry).flow) } {";
     "half", "half.rs", "kernel_claim", "a flow gives back what another has":
         "unsafe { (*reply).flow.is(key) }" => "unsafe { (*reply).flow.is(&(*reply).flow) }";
     "half", "half.rs", "kernel_refusal", "a SYN may be moved again and again":
