@@ -168,7 +168,7 @@ fn check_says_whether_root_is_needed() {
         let output = check(&format!("[load_balancer]\n{line}\n[[server]]"), name, &["--needs"]);
         text(&output.stdout)
     };
-    assert_eq!(needs("datapath = \"xdp\"", "needs-root"), "root\n");
+    assert_eq!(needs("datapath = \"tc\"", "needs-root"), "root\n");
     assert_eq!(needs("datapath = \"auto\"", "needs-user"), "user\n");
 }
 

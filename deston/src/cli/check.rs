@@ -61,7 +61,9 @@ mod tests {
 
     #[test]
     fn what_only_the_kernel_can_do_needs_root() {
-        assert_eq!(privileges(&model("[load_balancer]\ndatapath = \"xdp\"\n[[server]]")), "root");
+        let xdp = "[load_balancer]\naddress = \"192.0.2.1\"\ndatapath = \"xdp\"\n[[server]]\n\
+                   address = \"198.51.100.1\"";
+        assert_eq!(privileges(&model(xdp)), "root");
         assert_eq!(privileges(&model("[load_balancer]\ndatapath = \"auto\"\n[[server]]")), "user");
         assert_eq!(privileges(&model("[load_balancer]\nlayer = \"L7\"\n[[server]]")), "user");
         assert_eq!(privileges(&model("[load_balancer]\ndatapath = \"tc\"\n[[server]]")), "root");

@@ -134,7 +134,9 @@ fn a_listener_that_stays_in_the_kernel_is_not_closed_under_its_address() {
 
 #[test]
 fn an_explicit_xdp_that_cannot_be_had_is_refused() {
-    let xdp = text("a", &[1]).replace("port = 80\n", "port = 80\ndatapath = \"xdp\"\n");
+    let xdp = text("a", &[1])
+        .replace("port = 80\n", "port = 80\naddress = \"192.0.2.1\"\ndatapath = \"xdp\"\n")
+        .replace("[[server]]\n", "[[server]]\naddress = \"198.51.100.1\"\n");
     let (lab, journal) = start_beside(&xdp, &[]);
     let refused = lab.err().unwrap().to_string();
     assert!(

@@ -3,6 +3,8 @@
 use super::*;
 
 const SERVER: &str = "[[server]]\nport = 1\n";
+/// One that packets can be sent to.
+const ELSEWHERE: &str = "[[server]]\naddress = \"198.51.100.1\"\n";
 
 fn listener(name: &str, port: u16) -> String {
     format!("[[listener]]\nname = \"{name}\"\nport = {port}\n")
@@ -23,7 +25,7 @@ fn every_listener_is_bound_before_any_is_opened() {
 #[test]
 fn what_only_the_kernel_can_do_never_falls_back_to_userspace() {
     let listener = |lines: &str| {
-        format!("[[listener]]\nname = \"a\"\naddress = \"192.0.2.1\"\n{lines}\n[[server]]\n")
+        format!("[[listener]]\nname = \"a\"\naddress = \"192.0.2.1\"\n{lines}\n{ELSEWHERE}")
     };
     for (lines, needs) in [
         ("forwarding = \"dnat\"", "`forwarding = \"dnat\"`"),
@@ -43,7 +45,8 @@ fn what_only_the_kernel_can_do_never_falls_back_to_userspace() {
 #[test]
 fn a_datapath_that_is_asked_for_by_name_is_had_or_refused() {
     for datapath in ["xdp", "tc"] {
-        let text = format!("[load_balancer]\ndatapath = \"{datapath}\"\n{SERVER}");
+        let keys = format!("address = \"192.0.2.1\"\ndatapath = \"{datapath}\"");
+        let text = format!("[load_balancer]\n{keys}\n{ELSEWHERE}");
         let refused = start_beside(&text, &[]).0.err().unwrap().to_string();
         let expected = format!("listener default: datapath \"{datapath}\" cannot be had: ");
         assert!(refused.starts_with(&expected), "{refused}");
