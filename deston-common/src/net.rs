@@ -336,3 +336,43 @@ pub const UDP: u8 = 17;
 pub const IPV6: u8 = 41;
 /// IP protocol number of ICMPv6.
 pub const ICMPV6: u8 = 58;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(text: &str) -> Ipv4Be {
+        text.parse::<Ipv4Addr>().unwrap().into()
+    }
+
+    fn v6(text: &str) -> Ipv6Be {
+        text.parse::<Ipv6Addr>().unwrap().into()
+    }
+
+    #[test]
+    fn what_sends_nothing_to_other_hosts_is_a_martian() {
+        let ours = v4("192.0.2.1");
+        for from in ["0.0.0.0", "0.255.0.1", "127.0.0.1", "224.0.0.1", "255.255.255.255"] {
+            assert!(v4(from).is_martian_to(ours), "{from}");
+        }
+        let ours = v6("2001:db8::1");
+        for from in ["::", "::1", "ff02::1"] {
+            assert!(v6(from).is_martian_to(ours), "{from}");
+        }
+        assert!(v4("192.0.2.1").is_martian_to(v4("192.0.2.1")));
+        assert!(ours.is_martian_to(ours));
+    }
+
+    #[test]
+    fn hosts_and_what_is_on_the_loopback_are_no_martians() {
+        for from in ["1.0.0.1", "126.255.255.255", "128.0.0.0", "198.51.100.7", "223.255.255.255"] {
+            assert!(!v4(from).is_martian_to(v4("192.0.2.1")), "{from}");
+        }
+        for from in ["2001:db8::7", "fe80::1", "fd00::1", "::2"] {
+            assert!(!v6(from).is_martian_to(v6("2001:db8::1")), "{from}");
+        }
+        assert!(!v4("127.0.0.1").is_martian_to(v4("127.0.0.1")));
+        assert!(!v4("127.0.0.1").is_martian_to(v4("127.0.0.2")));
+        assert!(!v6("::1").is_martian_to(v6("::1")));
+    }
+}

@@ -28,10 +28,11 @@ pub(crate) unsafe fn fetch_sub(value: *mut u64, less: u64) -> u64 {
 
 /// What this processor has written before is seen by the others before it reads what comes after: a
 /// look-up does not wait for an update of another map. A read-modify-write that returns the old value
-/// is such a barrier (Linux, Documentation/atomic_t.txt); `word` is any of this processor's own.
+/// is such a barrier (Linux, Documentation/atomic_t.txt); `word` is any of a map's value
+/// that this processor alone has.
 #[inline(always)]
 pub(crate) fn barrier(word: &mut u64) {
-    // SAFETY: the reference points into a map value of this processor.
+    // SAFETY: a reference is valid and aligned. The verifier wants a map's value.
     core::hint::black_box(unsafe { fetch_add(&raw mut *word, 0) });
 }
 

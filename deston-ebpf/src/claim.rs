@@ -46,27 +46,32 @@ pub(crate) fn flow<F: Family, P: Packet>(
     }
     let replaces = state != 0 || cx.flow.flags & flags::ONE_PACKET != 0;
     if let Err(error) = half::record::<F>(cx, replaces) {
-        let known = half::flow::<F>(&cx.key);
-        if !conntrack::is_translated(listener.forwarding)
-            && let Some(flow) = known
-        {
-            // Another processor has just opened the flow: the packet goes the same way.
-            // SAFETY: points into a live map value.
-            cx.server = unsafe { (*flow).server };
-            return Verdict::CARRY;
-        }
-        // With dnat both of two processors that open one flow have the same claim.
-        // SAFETY: points into a live map value.
-        let stays = known.is_some_and(|flow| unsafe { (*flow).reply.is(&cx.flow.reply) });
-        if conntrack::is_translated(listener.forwarding) && !stays {
-            half::give_back::<F>(&cx.flow.reply, &cx.key);
-        }
-        return Verdict::of(if error == EEXIST { Outcome::Raced } else { Outcome::FlowsFull });
+        return unrecorded::<F>(cx, listener.forwarding, error);
     }
     select::note_opened(id);
     cx.server = id;
     cx.to = cx.flow.reply.reversed();
     Verdict::CARRY
+}
+
+/// What becomes of a packet whose flow could not be recorded: another processor may just have opened
+/// it.
+#[inline(always)]
+fn unrecorded<F: Family>(cx: &mut Context<F::Address>, forwarding: u8, error: i32) -> Verdict {
+    let known = half::flow::<F>(&cx.key);
+    if conntrack::is_translated(forwarding) {
+        // With dnat both have the same claim, which stays.
+        // SAFETY: points into a live map value. So below.
+        if known.is_none_or(|flow| unsafe { !(*flow).reply.is(&cx.flow.reply) }) {
+            half::give_back::<F>(&cx.flow.reply, &cx.key);
+        }
+    } else if let Some(flow) = known {
+        // There is no claim to differ by: the packet goes the way of the other.
+        // SAFETY: as above.
+        cx.server = unsafe { (*flow).server };
+        return Verdict::CARRY;
+    }
+    Verdict::of(if error == EEXIST { Outcome::Raced } else { Outcome::FlowsFull })
 }
 
 /// Drafts both entries, all but the server's tuple. Apart, since the compiler makes them on the

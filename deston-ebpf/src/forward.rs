@@ -11,7 +11,7 @@ use crate::context::{Context, part};
 use crate::family::Family;
 use crate::packet::Packet;
 use crate::verdict::Verdict;
-use crate::{claim, conntrack, fragment, guard, half, listener, maps, select, transmit};
+use crate::{claim, conntrack, fragment, guard, half, listener, maps, role, select, transmit};
 
 /// Carries one packet from client to server, if its flow is known; see docs/life-of-a-packet.md.
 #[inline(always)]
@@ -45,11 +45,10 @@ fn open<F: Family, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdic
     if cx.role & address::flags::LISTENER == 0 {
         return Verdict::of(Outcome::Unrelated);
     }
-    let key = &cx.key;
-    // The host's own stack knows what to think of such packets.
-    if key.source.is_martian_to(key.destination) || !transmit::is_unicast(packet) {
+    if !role::is_of_a_client(packet, cx) {
         return Verdict::of(Outcome::Unrelated);
     }
+    let key = &cx.key;
     let found = listener::lookup::<F>(key.destination, key.destination_port, key.protocol);
     let Some(listener) = found else { return Verdict::of(Outcome::Unrelated) };
     if let Err(outcome) = may_open(cx, listener, P::TC) {

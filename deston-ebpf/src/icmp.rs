@@ -13,7 +13,7 @@ use crate::header::{Icmp, TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::packet::{Mend, Packet};
 use crate::reset::TTL;
 use crate::verdict::Verdict;
-use crate::{conntrack, half, maps, quote, reply, select, transmit, tunnel};
+use crate::{conntrack, half, maps, quote, reply, role, select, transmit, tunnel};
 
 /// Place of the checksum in an ICMP header.
 const CHECKSUM: usize = 2;
@@ -45,8 +45,7 @@ pub(crate) fn run<F: quote::Quoted, P: Packet>(packet: P, cx: &mut Context<F::Ad
 /// Answers an echo request for an address that is ours alone.
 #[inline(always)]
 fn echo<F: quote::Quoted, P: Packet>(packet: P, cx: &mut Context<F::Address>) -> Verdict {
-    let is_odd = cx.key.source.is_martian_to(cx.key.destination) || !transmit::is_unicast(packet);
-    if cx.role & address::flags::ECHO == 0 || is_odd {
+    if cx.role & address::flags::ECHO == 0 || !role::is_of_a_client(packet, cx) {
         return Verdict::of(Outcome::IcmpUnrelated);
     }
     if maps::table(cx.echo_pool).is_none_or(|table| table.len == 0) {

@@ -30,14 +30,7 @@ pub(crate) fn run<F: Family>(cx: &mut Context<F::Address>, replies: bool) -> Ver
         select::release_slot(id);
         return not_promoted::<F>(cx, error, replies);
     }
-    if replies {
-        atomic::barrier(&mut cx.now);
-    }
-    if replies
-        && let Some(claim) = half::reply::<F>(&cx.reply.key)
-        // SAFETY: points into a live map value.
-        && unsafe { !(*claim).flow.is(&cx.flow.key) }
-    {
+    if replies && is_stolen::<F>(cx) {
         let _ = F::replies().remove(&cx.reply.key);
         select::release_slot(id);
         return Verdict::of(Outcome::Raced);
@@ -55,6 +48,15 @@ pub(crate) fn run<F: Family>(cx: &mut Context<F::Address>, replies: bool) -> Ver
     }
     let _ = F::half_flows().remove(&cx.flow.key);
     Verdict::CARRY
+}
+
+/// Whether the claim names another flow, now that the promoted entry stands. See `claim::settled`.
+#[inline(always)]
+fn is_stolen<F: Family>(cx: &mut Context<F::Address>) -> bool {
+    atomic::barrier(&mut cx.now);
+    half::reply::<F>(&cx.reply.key)
+        // SAFETY: points into a live map value.
+        .is_some_and(|claim| unsafe { !(*claim).flow.is(&cx.flow.key) })
 }
 
 /// Another processor may just have promoted the same flow: then the packet is carried.

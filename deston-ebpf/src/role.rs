@@ -2,11 +2,14 @@
 
 use deston_common::address::flags;
 use deston_common::globals;
+use deston_common::net::Address;
 use deston_common::outcome::Outcome;
 
 use crate::context::Context;
 use crate::family::Family;
 use crate::globals as settings;
+use crate::packet::Packet;
+use crate::transmit;
 
 /// Notes the role of the packet's addresses; foreign packets end here.
 #[inline(always)]
@@ -37,6 +40,13 @@ pub(crate) fn of<F: Family>(cx: &mut Context<F::Address>) -> Result<(), Outcome>
         return Ok(());
     }
     Err(Outcome::Unrelated)
+}
+
+/// Whether some client can have sent the packet, to us alone. Of others the host's own stack knows
+/// what to think.
+#[inline(always)]
+pub(crate) fn is_of_a_client<A: Address, P: Packet>(packet: P, cx: &Context<A>) -> bool {
+    !cx.key.source.is_martian_to(cx.key.destination) && transmit::is_unicast(packet)
 }
 
 /// Whether a server of a listener with `dnat` has this address.

@@ -55,8 +55,8 @@ fn holder<F: Family>(reply: *mut ReplyEntry<F::Address>) -> Option<*mut FlowEntr
     (unsafe { (*flow).reply.is(claim) }).then_some(flow)
 }
 
-/// Whether a half-open claim is nobody's any more. The oldest one that may be
-/// stolen is remembered, should nothing be free.
+/// Whether a half-open claim is nobody's any more. The oldest one that may be stolen is remembered,
+/// should nothing be free.
 #[inline(always)]
 pub(crate) fn is_stale<F: Family>(
     victim: &mut Candidate<F::Address>,

@@ -1,112 +1,21 @@
-//! SNAT ports: which one a flow claims, when a claimed one is given to another, and what happens
-//! when none is free.
+//! Claims of SNAT ports: when one is given to another flow, and what happens when none is free.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use deston_common::listener::Forwarding;
 use deston_common::outcome::Outcome;
 use deston_tests::kernel::{
-    CLIENT_ISN, Connection, Entries, Lab, MILLISECOND, SECOND, SNAT_PORTS, Setting, TCP_LISTENER,
-    TIMEOUTS, UDP_LISTENER, each, rows,
+    CLIENT_ISN, Connection, Entries, Lab, MILLISECOND, SECOND, Setting, TIMEOUTS, each, rows,
 };
 use deston_tests::packet::Packet;
 use deston_tests::packet::flags::{ACK, FIN_ACK, RST, SYN, SYN_ACK};
 use deston_tests::require_kernel;
 
-/// A lab whose flows have `count` ports.
-fn with_ports(setting: Setting, count: u16) -> Lab {
-    let mut lab = Lab::new(setting);
-    lab.listener(|entry| (entry.snat_port_min, entry.snat_port_max) = (20_000, 19_999 + count));
-    lab
-}
-
-fn syn_from(lab: &Lab, client: SocketAddr) -> Packet {
-    Packet::tcp(client, lab.listener_address(), SYN)
-}
-
-#[test]
-fn a_clients_own_port_is_kept_if_it_is_in_the_range() {
-    require_kernel!();
-    each(Setting::ALL, |setting| {
-        let (first, last) = (*SNAT_PORTS.start(), *SNAT_PORTS.end());
-        let table = [
-            ("the first", first, true),
-            ("one of them", 20_000, true),
-            ("the last", last, true),
-            ("one too low", first - 1, false),
-            ("one too high", last + 1, false),
-            ("the lowest of all", 1, false),
-            ("the highest of all", u16::MAX, false),
-        ];
-        let mut lab = Lab::new(setting);
-        let table = table.map(|(name, port, kept)| (name, (port, kept)));
-        let count = rows(table, |(port, kept)| {
-            let connection = lab.opens(&syn_from(&lab, lab.client_at(1, port)));
-            assert_eq!(connection.source.port() == port, kept);
-            assert!(SNAT_PORTS.contains(&connection.source.port()));
-        });
-        assert_eq!(count, 7);
-    });
-}
-
-#[test]
-fn clients_with_the_same_port_get_different_ports_towards_one_server() {
-    require_kernel!();
-    each(Setting::ALL, |setting| {
-        for port in [20_000, 40_000] {
-            let mut lab = Lab::new(setting);
-            let ports: BTreeSet<u16> = (1..=200)
-                .map(|client| lab.opens(&syn_from(&lab, lab.client_at(client, port))))
-                .map(|connection| connection.source.port())
-                .collect();
-            assert_eq!(ports.len(), 200);
-        }
-    });
-}
-
-#[test]
-fn ports_towards_different_servers_and_protocols_do_not_meet() {
-    require_kernel!();
-    each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
-        lab.server(2, |_| ());
-        lab.round_robin([1, 2]);
-        let (one, two) = (lab.establish(1), lab.establish(2));
-        assert_eq!((one.number, two.number), (1, 2));
-        let (three, four) = (lab.exchange(3), lab.exchange(4));
-        for connection in [&one, &two, &three, &four] {
-            assert_eq!(connection.source.port(), 20_000);
-        }
-        lab.replies(&one, &one.from_server(ACK).payload(b"1"));
-        lab.replies(&two, &two.from_server(ACK).payload(b"2"));
-    });
-}
-
-#[test]
-fn several_snat_addresses_multiply_the_ports() {
-    require_kernel!();
-    each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
-        let addresses: Vec<_> = (1..=4).map(|n| lab.snat_address(n)).collect();
-        for listener in [TCP_LISTENER, UDP_LISTENER] {
-            lab.kernel.put_snat_addresses(listener, &addresses).unwrap();
-        }
-        lab.listener(|entry| entry.snat_count = 4);
-        let sources: BTreeSet<SocketAddr> =
-            (1..=4).map(|client| lab.establish(client).source).collect();
-        let all: BTreeSet<SocketAddr> =
-            addresses.into_iter().map(|address| (address, 20_000).into()).collect();
-        assert_eq!(sources, all);
-        lab.drops(&lab.syn(5), Outcome::SnatExhausted);
-    });
-}
-
 #[test]
 fn without_a_free_port_a_flow_is_dropped_and_nothing_changes() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 3);
+        let mut lab = Lab::with_ports(setting, 3);
         let held: Vec<Connection> = (1..=3).map(|client| lab.establish(client)).collect();
         let before = lab.load(1);
         lab.drops(&lab.syn(4), Outcome::SnatExhausted);
@@ -123,7 +32,7 @@ fn without_a_free_port_a_flow_is_dropped_and_nothing_changes() {
 fn a_new_client_steals_the_port_of_the_oldest_unanswered_syn() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 3);
+        let mut lab = Lab::with_ports(setting, 3);
         let forged: Vec<Connection> = (1..=3)
             .map(|client| {
                 lab.wait(MILLISECOND);
@@ -145,7 +54,7 @@ fn a_new_client_steals_the_port_of_the_oldest_unanswered_syn() {
 fn the_port_of_an_answered_syn_is_stolen_after_a_second() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
+        let mut lab = Lab::with_ports(setting, 1);
         let answered = lab.open(1);
         lab.replies(&answered, &answered.from_server(SYN_ACK));
         lab.wait(SECOND);
@@ -160,7 +69,7 @@ fn the_port_of_an_answered_syn_is_stolen_after_a_second() {
 fn the_port_of_a_syn_that_was_just_answered_is_not_stolen() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
+        let mut lab = Lab::with_ports(setting, 1);
         let answered = lab.open(1);
         lab.replies(&answered, &answered.from_server(SYN_ACK));
         lab.drops(&lab.syn(2), Outcome::SnatExhausted);
@@ -173,7 +82,7 @@ fn the_port_of_a_syn_that_was_just_answered_is_not_stolen() {
 fn the_port_of_a_server_that_said_anything_is_not_stolen() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
+        let mut lab = Lab::with_ports(setting, 1);
         let challenged = lab.open(1);
         lab.replies(&challenged, &challenged.from_server(ACK).seq(77));
         lab.drops(&lab.syn(2), Outcome::SnatExhausted);
@@ -184,7 +93,7 @@ fn the_port_of_a_server_that_said_anything_is_not_stolen() {
 fn a_promoted_flows_port_is_never_stolen() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 2);
+        let mut lab = Lab::with_ports(setting, 2);
         let (established, half_open) = (lab.establish(1), lab.open(2));
         assert_eq!(lab.open(3).source, half_open.source);
         lab.replies(&established, &established.from_server(ACK).payload(b"data"));
@@ -195,7 +104,7 @@ fn a_promoted_flows_port_is_never_stolen() {
 fn the_port_of_a_stale_half_open_flow_is_free() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
+        let mut lab = Lab::with_ports(setting, 1);
         let answered = lab.open(1);
         lab.replies(&answered, &answered.from_server(SYN_ACK));
         lab.wait(TIMEOUTS.tcp_syn_ns + 1);
@@ -209,7 +118,7 @@ fn the_port_of_a_stale_half_open_flow_is_free() {
 fn an_evicted_flow_keeps_its_claim_for_a_moment() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
+        let mut lab = Lab::with_ports(setting, 1);
         let answered = lab.open(1);
         lab.replies(&answered, &answered.from_server(SYN_ACK));
         lab.kernel.remove_half_flow(&answered.key()).unwrap();
@@ -223,7 +132,7 @@ fn an_evicted_flow_keeps_its_claim_for_a_moment() {
 fn a_flow_that_the_client_closed_frees_its_port_after_a_second() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
+        let mut lab = Lab::with_ports(setting, 1);
         let connection = lab.establish(1);
         lab.close(&connection);
         lab.wait(SECOND);
@@ -240,7 +149,7 @@ fn a_flow_that_the_client_closed_frees_its_port_after_a_second() {
 fn a_flow_that_the_server_closed_frees_its_port_after_its_time() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
+        let mut lab = Lab::with_ports(setting, 1);
         let connection = lab.establish(1);
         lab.replies(&connection, &connection.from_server(FIN_ACK));
         lab.forwards(&connection, &connection.from_client(FIN_ACK));
@@ -264,7 +173,7 @@ fn a_closing_flows_port_is_reused_if_the_new_number_is_higher() {
         ];
         let table = table.map(|(name, seq, reused)| (name, (seq, reused)));
         let count = rows(table, |(seq, reused)| {
-            let mut lab = with_ports(setting, 1);
+            let mut lab = Lab::with_ports(setting, 1);
             let old = lab.establish(1);
             lab.replies(&old, &old.from_server(FIN_ACK));
             lab.forwards(&old, &old.from_client(FIN_ACK));
@@ -320,7 +229,7 @@ fn a_handshake_gives_way_where_the_closing_flow_may_not_be_followed() {
 
 /// Two ports, one of which a flow has that its server closed first.
 fn with_a_closing_flow(setting: Setting) -> (Lab, Connection) {
-    let mut lab = with_ports(setting, 2);
+    let mut lab = Lab::with_ports(setting, 2);
     let closing = lab.establish(1);
     lab.replies(&closing, &closing.from_server(FIN_ACK));
     lab.forwards(&closing, &closing.from_client(FIN_ACK));
@@ -331,7 +240,7 @@ fn with_a_closing_flow(setting: Setting) -> (Lab, Connection) {
 fn a_reset_flows_port_is_reused_too() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
+        let mut lab = Lab::with_ports(setting, 1);
         let old = lab.establish(1);
         lab.replies(&old, &old.from_server(RST | ACK));
         assert_eq!(lab.opens(&lab.syn(2).seq(1 << 20)).source, old.source);
@@ -349,7 +258,7 @@ fn an_open_flows_port_is_never_reused() {
         ];
         let table = table.map(|(name, forward, reply)| (name, (forward, reply)));
         let count = rows(table, |(forward, reply)| {
-            let mut lab = with_ports(setting, 1);
+            let mut lab = Lab::with_ports(setting, 1);
             let old = lab.establish(1);
             forward.iter().for_each(|flags| lab.forwards(&old, &old.from_client(*flags)));
             reply.iter().for_each(|flags| lab.replies(&old, &old.from_server(*flags)));
@@ -365,7 +274,7 @@ fn an_open_flows_port_is_never_reused() {
 fn datagrams_steal_and_hold_ports_like_connections() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
+        let mut lab = Lab::with_ports(setting, 1);
         let one_way = lab.opens(&lab.query(1));
         let stolen = lab.opens(&lab.query(2));
         assert_eq!(stolen.source, one_way.source);
@@ -380,7 +289,7 @@ fn datagrams_steal_and_hold_ports_like_connections() {
 /// free, and the flow is still there. Only the first server takes flows from here on.
 fn with_a_refused_flow(setting: Setting) -> (Lab, Connection) {
     let mut lab = Lab::with_servers(setting, 2);
-    lab.listener(|entry| (entry.snat_port_min, entry.snat_port_max) = (20_000, 20_000));
+    lab.ports(1);
     let refused = lab.open(1);
     lab.drops(&refused.from_server(RST | ACK).seq(0), Outcome::RefusalSwallowed);
     lab.round_robin([1]);
@@ -458,7 +367,7 @@ fn a_flow_whose_port_another_has_claims_a_new_one() {
 fn datagrams_whose_claim_was_evicted_claim_the_port_again_or_another() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
+        let mut lab = Lab::with_ports(setting, 1);
         let evicted = lab.opens(&lab.query(1));
         lab.kernel.remove_half_reply(&evicted.reply_key()).unwrap();
         lab.forwards(&evicted, &evicted.query(b"again"));
@@ -475,7 +384,7 @@ fn datagrams_whose_claim_was_evicted_claim_the_port_again_or_another() {
 fn a_promoted_flow_takes_its_port_back_from_a_newcomer() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
+        let mut lab = Lab::with_ports(setting, 1);
         let old = lab.establish(1);
         lab.kernel.remove_reply(&old.reply_key()).unwrap();
         let new = lab.open(2);
@@ -491,7 +400,7 @@ fn a_promoted_flow_takes_its_port_back_from_a_newcomer() {
 fn a_promoted_flow_whose_port_another_has_got_ends_alone() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
+        let mut lab = Lab::with_ports(setting, 1);
         let old = lab.establish(1);
         lab.kernel.remove_reply(&old.reply_key()).unwrap();
         let new = lab.establish(2);
@@ -508,7 +417,7 @@ fn a_promoted_flow_whose_port_another_has_got_ends_alone() {
 fn a_closed_flow_stays_if_a_half_open_one_has_claimed_its_port() {
     require_kernel!();
     each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 1);
+        let mut lab = Lab::with_ports(setting, 1);
         let half_open = lab.open(1);
         let claim = lab.half_reply(&half_open).unwrap();
         lab.replies(&half_open, &half_open.from_server(SYN_ACK));
@@ -517,57 +426,6 @@ fn a_closed_flow_stays_if_a_half_open_one_has_claimed_its_port() {
         lab.kernel.put_half_reply(&claim).unwrap();
         lab.drops(&lab.syn(2).seq(1 << 20), Outcome::SnatExhausted);
         assert!(lab.flow(&half_open).is_some());
-    });
-}
-
-#[test]
-fn of_a_few_ports_the_last_free_one_is_found() {
-    require_kernel!();
-    each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 3);
-        let held = [lab.establish(1).source, lab.establish(2).source];
-        for client in 3..=40 {
-            assert!(!held.contains(&lab.open(client).source));
-        }
-    });
-}
-
-#[test]
-fn every_port_of_every_snat_address_is_used() {
-    require_kernel!();
-    each(Setting::ALL, |setting| {
-        let mut lab = with_ports(setting, 32);
-        let addresses: Vec<_> = (1..=2).map(|n| lab.snat_address(n)).collect();
-        lab.kernel.put_snat_addresses(TCP_LISTENER, &addresses).unwrap();
-        lab.listener(|entry| entry.snat_count = 2);
-        let sources: BTreeSet<SocketAddr> =
-            (1..=200).map(|client| lab.open(client).source).collect();
-        assert_eq!(sources.len(), 64);
-    });
-}
-
-#[test]
-fn no_port_is_tried_twice() {
-    require_kernel!();
-    // Of 25 ports, a stride with the factor 5 would meet five alone. Fewer are held than are tried.
-    each(Setting::XDP, |setting| {
-        let mut lab = with_ports(setting, 25);
-        let held: BTreeSet<_> = (1..=14).map(|client| lab.establish(client).source).collect();
-        for client in 15..=600 {
-            assert!(!held.contains(&lab.open(client).source));
-        }
-    });
-}
-
-#[test]
-fn half_of_a_range_is_found_by_probing() {
-    require_kernel!();
-    each(Setting::XDP, |setting| {
-        let mut lab = with_ports(setting, 64);
-        let established: Vec<Connection> = (1..=32).map(|client| lab.establish(client)).collect();
-        let ports: BTreeSet<u16> = established.iter().map(|c| c.source.port()).collect();
-        assert_eq!(ports.len(), 32);
-        assert!(ports.iter().all(|port| (20_000..20_064).contains(port)));
     });
 }
 

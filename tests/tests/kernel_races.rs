@@ -29,12 +29,16 @@ fn at_once(lab: &Lab, packets: impl Fn(u16) -> Vec<Packet>) {
     });
 }
 
+/// The SYN of the `n`th client.
+fn syn(lab: &Lab, n: u16) -> Packet {
+    Packet::tcp(lab.client_at(1 + n % 50, 2_000 + n / 50), lab.listener_address(), SYN)
+}
+
 /// Flows whose servers have answered.
 fn answered(lab: &mut Lab, count: u16) -> Vec<Connection> {
     (0..count)
         .map(|n| {
-            let client = lab.client_at(1 + n % 50, 2_000 + n / 50);
-            let connection = lab.opens(&Packet::tcp(client, lab.listener_address(), SYN).ack(0));
+            let connection = lab.opens(&syn(lab, n).ack(0));
             lab.replies(&connection, &connection.from_server(SYN_ACK));
             connection
         })
@@ -105,10 +109,7 @@ fn one_syn_on_many_processors_opens_one_flow() {
     require_kernel!();
     each(Setting::ALL, |setting| {
         let lab = Lab::with_servers(setting, 4);
-        let syn = |n: u16| {
-            Packet::tcp(lab.client_at(1 + n % 50, 2_000 + n / 50), lab.listener_address(), SYN)
-        };
-        at_once(&lab, |_| (0..300).map(syn).collect());
+        at_once(&lab, |_| (0..300).map(|n| syn(&lab, n)).collect());
         assert_eq!(lab.kernel.half_flows().count(), 300);
         assert_eq!(
             lab.kernel.half_replies().unwrap().len(),
@@ -125,11 +126,10 @@ fn one_syn_on_many_processors_has_one_claim_with_dnat() {
     each(rounds, |setting| {
         let mut lab = Lab::new(setting);
         lab.forwarding(Forwarding::Dnat);
-        let syn = |n: u16| {
-            Packet::tcp(lab.client_at(1 + n % 50, 2_000 + n / 50), lab.listener_address(), SYN)
-        };
         // A third copy of a SYN would make a lost claim anew.
-        at_once(&lab, |thread| (0..if thread < 2 { 300 } else { 0 }).map(syn).collect());
+        at_once(&lab, |thread| {
+            (0..if thread < 2 { 300 } else { 0 }).map(|n| syn(&lab, n)).collect()
+        });
         assert_eq!(lab.kernel.half_flows().count(), 300);
         assert_eq!(lab.kernel.half_replies().unwrap().len(), 300);
     });
@@ -142,11 +142,8 @@ fn packets_that_open_one_flow_at_once_are_all_carried_with_direct_return() {
     each(rounds, |setting| {
         let mut lab = Lab::new(setting);
         lab.forwarding(Forwarding::DsrL2);
-        let syn = |n: u16| {
-            Packet::tcp(lab.client_at(1 + n % 50, 2_000 + n / 50), lab.listener_address(), SYN)
-        };
         let before = lab.kernel.outcomes().unwrap()[Outcome::Raced as usize];
-        at_once(&lab, |_| (0..300).map(syn).collect());
+        at_once(&lab, |_| (0..300).map(|n| syn(&lab, n)).collect());
         assert_eq!(lab.kernel.half_flows().count(), 300);
         assert_eq!(lab.kernel.outcomes().unwrap()[Outcome::Raced as usize], before);
     });
@@ -160,7 +157,7 @@ fn a_port_that_is_stolen_while_its_flow_is_promoted_stays_with_one_of_both() {
         // One port towards each server: who comes there steals it from the flow that has it.
         let servers = 200;
         let mut lab = Lab::with_servers(setting, servers);
-        lab.listener(|entry| (entry.snat_port_min, entry.snat_port_max) = (20_000, 20_000));
+        lab.ports(1);
         let flows = answered(&mut lab, servers);
         lab.wait(SECOND + 1);
         at_once(&lab, |thread| {
@@ -185,7 +182,7 @@ fn clients_that_race_for_ports_get_one_each() {
     require_kernel!();
     each(Setting::ALL, |setting| {
         let mut lab = Lab::new(setting);
-        lab.listener(|entry| (entry.snat_port_min, entry.snat_port_max) = (20_000, 20_999));
+        lab.ports(1_000);
         at_once(&lab, |thread| {
             (0..200)
                 .map(|n| {

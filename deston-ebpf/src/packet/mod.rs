@@ -35,10 +35,10 @@ pub(crate) struct Mend {
     pub(crate) v6: bool,
 }
 
-/// The 32 bits at a place, by one load. The compiler makes two of it, as the
-/// place need not be a multiple of 4, and joins them; what is stored in halves and then read whole
-/// waits for the processor's store buffer. The kernel allows the load on packets where it allows
-/// any program that was written in C (x86-64, aarch64).
+/// The 32 bits at a place, by one load. The compiler makes two of it, as the place need not be a
+/// multiple of 4, and joins them; what is stored in halves and then read whole waits for the
+/// processor's store buffer. The kernel allows the load on packets where processors do (x86-64,
+/// aarch64).
 ///
 /// # Safety
 /// `at` has checked the bounds of `place`.

@@ -1,4 +1,5 @@
-//! Saying which packets the kernel has dropped though clients were admitted, a line for each sweep at the most.
+//! Saying which packets the kernel has dropped though clients were admitted, a line for each sweep at
+//! the most.
 //!
 //! The programs log nothing; they count. A drop that an operator can mend is worth a line while it
 //! happens, not only when the process stops.

@@ -52,6 +52,13 @@ impl Lab {
         Self::with_sizes(setting, count, SIZES)
     }
 
+    /// With `count` SNAT ports, from 20,000 on.
+    pub fn with_ports(setting: Setting, count: u16) -> Self {
+        let mut lab = Self::new(setting);
+        lab.ports(count);
+        lab
+    }
+
     /// With room for so many flows.
     pub fn with_sizes(setting: Setting, count: u16, sizes: Sizes) -> Self {
         let kernel = Loan::new(sizes);
@@ -124,6 +131,13 @@ impl Lab {
         change(&mut self.globals);
         self.globals.clock_ns = self.now_ns;
         self.kernel.put_globals(&self.globals).unwrap();
+    }
+
+    /// Gives the listeners `count` SNAT ports, from 20,000 on.
+    pub fn ports(&mut self, count: u16) {
+        self.listener(|entry| {
+            (entry.snat_port_min, entry.snat_port_max) = (20_000, 19_999 + count)
+        });
     }
 
     /// Changes both listeners. Their numbers stay.

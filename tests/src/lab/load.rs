@@ -226,7 +226,7 @@ impl Visits {
                     let server = visit_within(to, limit);
                     visits.push(Visit { began, took: began.elapsed(), server });
                     made.fetch_add(1, Ordering::Relaxed);
-                    std::thread::sleep(pause);
+                    super::pause(pause);
                 }
                 visits
             })

@@ -125,23 +125,17 @@ pub(super) fn map(name: &'static str) -> impl Fn(MapError) -> KernelError {
 
 /// The system's error number inside an aya error.
 pub(super) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    let mut source = Some(error);
-    while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return io.raw_os_error();
-        }
-        source = error.source();
-    }
-    None
+    chain(error).find_map(|error| error.downcast_ref::<std::io::Error>())?.raw_os_error()
 }
 
 /// An error with what is behind it: the last of them is the kernel's own word.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
+fn whole(error: &(dyn std::error::Error + 'static)) -> String {
+    chain(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// An error and what is behind it, one after the other.
+fn chain<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
 }
