@@ -57,8 +57,8 @@ impl Ports {
     }
 }
 
-/// Primes above any number of ports, so that no range has a factor in common with one and no port is
-/// met twice; several, so that flows that meet at a port part after it.
+/// Primes above any number of ports, so that no range has a factor in common with one and no port
+/// comes twice before all have come; several, so that flows that meet at a port part after it.
 #[inline(always)]
 fn stride(hash: u32) -> u32 {
     match hash & 3 {

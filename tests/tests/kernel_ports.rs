@@ -119,7 +119,7 @@ fn every_port_of_every_snat_address_is_used() {
 }
 
 #[test]
-fn no_port_is_tried_twice() {
+fn no_port_comes_twice_before_all_have_come() {
     require_kernel!();
     // Of 25 ports, a stride with the factor 5 would meet five alone. Fewer are held than are tried.
     each(Setting::XDP, |setting| {

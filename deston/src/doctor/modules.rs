@@ -4,10 +4,7 @@
 use std::path::Path;
 
 use super::{Facts, Finding, Kind, Severity};
-use crate::datapath::{Hook, kernel_version};
-
-/// The first kernel with TC links (tcx), which need neither.
-const TCX: (u32, u32) = (6, 6);
+use crate::datapath::{Hook, TCX_KERNEL, kernel_version};
 
 /// The qdisc (clsact is of the same module), and the filter.
 const NEEDED: [&str; 2] = ["sch_ingress", "cls_bpf"];
@@ -54,7 +51,8 @@ fn module(name: &str, builtin: Option<&str>, loadable: Option<&str>) -> Module {
 }
 
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
-    let has_tcx = kernel_version(&facts.kernel.release) >= Some(TCX);
+    let (major, minor) = TCX_KERNEL;
+    let has_tcx = kernel_version(&facts.kernel.release) >= Some((major.into(), minor.into()));
     let at_tc = facts.site.listeners.iter().find(|it| it.hook() == Some(Hook::Tc));
     let Some(listener) = at_tc.filter(|_| !has_tcx).map(|it| &it.listener.name) else {
         return Vec::new();

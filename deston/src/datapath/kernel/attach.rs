@@ -188,9 +188,12 @@ pub(super) fn keep_filter(link: SchedClassifierLink) {
     let _ = ManuallyDrop::new(link);
 }
 
-/// Whether the kernel has TC links: Linux 6.6 and later.
+/// The first kernel with TC links (tcx); before it, programs at TC are filters of a qdisc.
+pub const TCX_KERNEL: (u8, u8) = (6, 6);
+
 fn has_tcx() -> bool {
-    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
+    let (major, minor) = TCX_KERNEL;
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(major, minor, 0))
 }
 
 /// Gives an interface the qdisc that filters hang in.

@@ -27,7 +27,7 @@ mod sys;
 mod testing;
 mod trace;
 
-pub use attach::{Attached, Hook};
+pub use attach::{Attached, Hook, TCX_KERNEL};
 pub use detach::{Removed, remove_instance};
 pub use error::{AttachError, KernelError};
 pub use events::{EndedFlows, Event};
