@@ -2,7 +2,8 @@
 //!
 //! Two methods: BPF_PROG_TEST_RUN of the balancer alone, and live frames from one pinned processor
 //! through namespaces, where the kernel's own forwarding and nftables carry the same packets.
-//! An argument chooses cases of the first by a part of their name, and leaves the second out.
+//! An argument chooses cases of the first by a part of their name, and leaves the second out;
+//! `live` is the second alone.
 //! Every figure stands beside the others of its round; the order alternates.
 
 mod field;
@@ -17,6 +18,9 @@ fn main() -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "measuring the kernel programs needs root");
     pin_to_one_processor()?;
     let only = std::env::args().nth(1);
+    if only.as_deref() == Some("live") {
+        return live::measure();
+    }
     wrapped::measure(only.as_deref().unwrap_or_default())?;
     if only.is_some() {
         return Ok(());
