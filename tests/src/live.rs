@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use deston::live::{self, Serving, View};
 use deston::model::{
-    Algorithm, DatapathChoice, FlowTimeouts, Forwarding, Guard, HashOn, HttpTimeouts, L4, L7,
-    Layer, Listener, PoolTimeouts, Protocol, SnatPorts,
+    Algorithm, DatapathChoice, HashOn, L4, L7, Layer, Listener, PoolTimeouts, Protocol,
 };
 use deston_common::hash::{Seed, siphash13};
 use deston_common::limits::MAX_SAMPLES;
@@ -105,48 +104,20 @@ pub fn live_pool_with(
 
 /// A layer 4 listener.
 pub fn l4(protocol: Protocol) -> Layer {
-    Layer::L4(L4 {
-        protocol,
-        datapath: DatapathChoice::Userspace,
-        forwarding: Forwarding::Nat,
-        interfaces: Vec::new(),
-        snat_ips: Vec::new(),
-        snat_ports: SnatPorts { min: 10_240, max: 32_767 },
-        icmp_echo: true,
-        one_packet: false,
-        flows: FlowTimeouts {
-            tcp_syn: Duration::from_secs(20),
-            tcp_established: Duration::from_secs(7_200),
-            tcp_fin: Duration::from_secs(30),
-            tcp_rst: Duration::from_secs(5),
-            udp_one_way: Duration::from_secs(30),
-            udp_two_way: Duration::from_secs(180),
-        },
-        tunnel_idle: Duration::from_secs(3_600),
-    })
+    Layer::L4(L4 { protocol, datapath: DatapathChoice::Userspace, ..L4::default() })
 }
 
 /// A layer 7 listener.
 pub fn l7() -> Layer {
-    Layer::L7(L7 {
-        datapath: DatapathChoice::Auto,
-        interfaces: Vec::new(),
-        timeouts: HttpTimeouts {
-            request_head: Duration::from_secs(10),
-            client_idle: Duration::from_secs(60),
-            stream_idle: Duration::from_secs(300),
-            tunnel_idle: Duration::from_secs(3_600),
-        },
-    })
+    Layer::L7(L7::default())
 }
 
 /// A listener of that name and address.
 pub fn listener(name: &str, address: SocketAddr, layer: Layer) -> Arc<Listener> {
-    let (name, pool) = (name.to_owned(), "test".to_owned());
-    Arc::new(Listener { name, address, pool, guard: Guard::default(), layer })
+    Arc::new(Listener::new(name.to_owned(), address, "test".to_owned(), layer))
 }
 
 /// A live listener, served by `pool`.
 pub fn live_listener(listener: Arc<Listener>, pool: &Arc<live::Pool>) -> Arc<live::Listener> {
-    Arc::new(live::Listener::new(Serving { listener, pool: Arc::clone(pool) }))
+    Arc::new(live::Listener::new(Serving::new(listener, Arc::clone(pool))))
 }

@@ -13,7 +13,7 @@
 use core::hint::black_box;
 use core::mem::size_of;
 
-use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS};
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::bpf_xdp_adjust_head;
@@ -56,6 +56,10 @@ static VERDICTS: Array<u64, 8> = Array::new();
 
 #[btf_map]
 static COUNTED: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// Frames that `count` still answers, so that their flows have replies.
+#[btf_map]
+static ANSWERS: Array<u64, 1> = Array::new();
 
 /// The program under test.
 #[btf_map]
@@ -164,7 +168,7 @@ fn add(ctx: *mut xdp_md, place: u32, more: u32) -> Option<()> {
     Some(())
 }
 
-/// Counts and drops IPv4 packets; the rest (ARP) passes.
+/// Counts IPv4 packets, then drops them or sends them back; the rest (ARP) passes.
 #[xdp]
 fn count(ctx: XdpContext) -> u32 {
     let Some(kind) = at::<u16>(ctx.ctx, 12) else { return XDP_PASS };
@@ -176,7 +180,38 @@ fn count(ctx: XdpContext) -> u32 {
         // SAFETY: this processor's map value; XDP programs do not nest.
         unsafe { *counted += 1 };
     }
-    XDP_DROP
+    answer(&ctx).unwrap_or(XDP_DROP)
+}
+
+/// Makes a packet of UDP over IPv4 without options its own reply, if one is wanted. No checksum
+/// changes: sums do not depend on the order of words.
+#[inline(always)]
+fn answer(ctx: &XdpContext) -> Option<u32> {
+    let answers = ANSWERS.get_ptr_mut(0)?;
+    // SAFETY: a map value; the measurement runs on one processor.
+    unsafe {
+        if *answers == 0 {
+            return None;
+        }
+        *answers -= 1;
+    }
+    // Ethernet addresses, IPv4 addresses, ports.
+    swap::<[u16; 3]>(ctx, 0)?;
+    swap::<[u16; 2]>(ctx, 26)?;
+    swap::<u16>(ctx, 34)?;
+    Some(XDP_TX)
+}
+
+/// Exchanges two neighbours.
+#[inline(always)]
+fn swap<T: Copy>(ctx: &XdpContext, offset: usize) -> Option<()> {
+    let pair = at::<[T; 2]>(ctx.ctx, offset)?;
+    // SAFETY: `at` checked the bounds; the offset is even, and so is the alignment.
+    unsafe {
+        let [first, second] = *pair;
+        *pair = [second, first];
+    }
+    Some(())
 }
 
 #[inline(always)]

@@ -33,6 +33,13 @@ pub struct Serving {
     pub pool: Arc<Pool>,
 }
 
+impl Serving {
+    /// A listener served by its pool.
+    pub fn new(listener: Arc<model::Listener>, pool: Arc<Pool>) -> Self {
+        Self { listener, pool }
+    }
+}
+
 /// Why the guard refuses a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -125,7 +132,7 @@ mod tests {
         let timeouts = model.pools[0].timeouts;
         let view = View { table, servers: Vec::new(), timeouts, sticky: None };
         let pool = Arc::new(Pool::new("p".to_owned(), view));
-        Listener::new(Serving { listener: Arc::clone(&model.listeners[0]), pool })
+        Listener::new(Serving::new(Arc::clone(&model.listeners[0]), pool))
     }
 
     /// Each client has 10 connections a second, 2 at once.

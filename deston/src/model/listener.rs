@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::Guard;
+use deston_common::limits::{SNAT_PORT_MAX, SNAT_PORT_MIN};
+
+use super::{Guard, L7};
 
 /// An address and port that clients connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,11 @@ pub enum Ports {
 }
 
 impl Listener {
+    /// A listener that everybody may connect to.
+    pub fn new(name: String, address: SocketAddr, pool: String, layer: Layer) -> Self {
+        Self { name, address, pool, guard: Guard::default(), layer }
+    }
+
     /// The transport protocol; HTTP runs over TCP.
     pub fn protocol(&self) -> Protocol {
         match &self.layer {
@@ -157,6 +164,9 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// `tunnel_idle`, of both layers.
+pub(super) const DEFAULT_TUNNEL_IDLE: Duration = Duration::from_secs(60 * 60);
+
 /// Addresses in `snat_ips`.
 pub const MAX_SNAT_IPS: usize = 8;
 
@@ -247,26 +257,32 @@ pub struct FlowTimeouts {
     pub udp_two_way: Duration,
 }
 
-/// Settings of a layer 7 listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct L7 {
-    /// Where the guard runs; requests are balanced in userspace.
-    pub datapath: DatapathChoice,
-    /// Interfaces that the guard is attached to; empty: those that reach clients.
-    pub interfaces: Vec<String>,
-    /// Client side deadlines.
-    pub timeouts: HttpTimeouts,
+impl Default for L4 {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::Tcp,
+            datapath: DatapathChoice::Auto,
+            forwarding: Forwarding::Nat,
+            interfaces: Vec::new(),
+            snat_ips: Vec::new(),
+            snat_ports: SnatPorts { min: SNAT_PORT_MIN, max: SNAT_PORT_MAX },
+            icmp_echo: true,
+            one_packet: false,
+            flows: FlowTimeouts::default(),
+            tunnel_idle: DEFAULT_TUNNEL_IDLE,
+        }
+    }
 }
 
-/// `[listener.timeouts]` of a layer 7 listener. Zero switches a deadline off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HttpTimeouts {
-    /// First byte to end of the request head. Default 10 s.
-    pub request_head: Duration,
-    /// Keep-alive without a request. Default 60 s.
-    pub client_idle: Duration,
-    /// No byte either way in a body. Default 5 min.
-    pub stream_idle: Duration,
-    /// No byte either way in a WebSocket. Default 1 h.
-    pub tunnel_idle: Duration,
+impl Default for FlowTimeouts {
+    fn default() -> Self {
+        Self {
+            tcp_syn: Duration::from_secs(20),
+            tcp_established: Duration::from_secs(2 * 60 * 60),
+            tcp_fin: Duration::from_secs(30),
+            tcp_rst: Duration::from_secs(5),
+            udp_one_way: Duration::from_secs(30),
+            udp_two_way: Duration::from_secs(180),
+        }
+    }
 }

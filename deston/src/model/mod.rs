@@ -6,21 +6,26 @@
 
 mod diff;
 mod guard;
+mod http;
 mod listener;
 mod notes;
 mod pool;
+mod tls;
 
 pub use diff::{AtStart, Change, ServerChange, diff, is_same};
 pub use guard::{Guard, Prefixes, RateLimit};
+pub use http::{HttpTimeouts, L7};
 pub use listener::{
-    DatapathChoice, FlowTimeouts, Forwarding, HttpTimeouts, KernelOnly, L4, L7, Layer, Listener,
-    MAX_SNAT_IPS, Ports, Protocol, SnatPorts,
+    DatapathChoice, FlowTimeouts, Forwarding, KernelOnly, L4, Layer, Listener, MAX_SNAT_IPS, Ports,
+    Protocol, SnatPorts,
 };
 pub use notes::{HostPorts, Note, notes};
 pub use pool::{
-    Algorithm, Checks, DEFAULT_CONNECT, HashOn, Health, HttpCheck, OnDown, Outlier, Pool,
-    PoolTimeouts, Server, ServerPort, Sticky,
+    Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, Pool, PoolTimeouts, Server,
+    ServerPort, Sticky,
 };
+
+pub use tls::{Alpn, Certificate, ClientAuth, Tls, TlsError, TlsSettings, TlsVersion, is_for};
 
 use std::sync::Arc;
 use std::time::Duration;

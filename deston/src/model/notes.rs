@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::{
-    Algorithm, DEFAULT_CONNECT, DatapathChoice, Forwarding, HashOn, L4, Layer, Listener, Model,
-    Outlier, Pool, SnatPorts,
+    Algorithm, DatapathChoice, Forwarding, HashOn, L4, Layer, Listener, Model, Outlier, Pool,
+    PoolTimeouts, SnatPorts,
 };
 
 /// Something worth knowing about a valid configuration.
@@ -143,7 +143,7 @@ fn inert(pool: &Pool, listeners: &[Arc<Listener>]) -> Vec<Note> {
     if is_set && of_pool().all(is_direct) {
         notes.push(Note::InertOutlier { pool: pool.name.clone() });
     }
-    let is_set = pool.timeouts.connect != DEFAULT_CONNECT;
+    let is_set = pool.timeouts.connect != PoolTimeouts::default().connect;
     if is_set && of_pool().all(|listener| listener.needs_kernel().is_some()) {
         notes.push(Note::InertConnect { pool: pool.name.clone() });
     }

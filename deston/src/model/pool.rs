@@ -128,9 +128,6 @@ impl Server {
     }
 }
 
-/// The deadline of a connect, unless another is set.
-pub const DEFAULT_CONNECT: Duration = Duration::from_secs(3);
-
 /// `[pool.timeouts]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolTimeouts {
@@ -140,6 +137,16 @@ pub struct PoolTimeouts {
     pub response_head: Duration,
     /// An unused pooled connection. Default 4 s; zero: connections are not reused.
     pub server_idle: Duration,
+}
+
+impl Default for PoolTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            response_head: Duration::from_secs(60),
+            server_idle: Duration::from_secs(4),
+        }
+    }
 }
 
 /// `[pool.health]`.

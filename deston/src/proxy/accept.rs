@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use super::listen::BACKLOG;
+use super::stream::Stream;
 use super::worker::Worker;
 use super::{close, http, tcp};
 use crate::{live, model};
@@ -92,7 +93,7 @@ fn serve(stream: TcpStream, peer: SocketAddr, listener: &Arc<live::Listener>, wo
     if let Err(refusal) = listener.admit(&serving.listener, peer.ip()) {
         let listener = &serving.listener.name;
         tracing::debug!(listener, %peer, "a connection was refused: {refusal}");
-        return close::reset(&stream);
+        return close::reset(&Stream::plain(stream));
     }
     send_at_once(&stream);
     let (listener, own) = (Arc::clone(listener), Rc::clone(worker));
@@ -228,6 +229,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_resets_before_it_answers_has_failed() {
         relayed(OnDown::Drain, async |mut client, served, known| {
+            let served = Stream::plain(served);
             close::reset(&served);
             drop(served);
             client.read(&mut [0]).await.unwrap_err();

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::buffers::Buffers;
 use super::closing::Closing;
 use super::connect::Upstream;
 use super::relay::{End, Side};
+use super::stream::Stream;
 
 /// How long a peer that is told to go may be silent before its socket is closed.
 const QUIET: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Closes both sockets of a relay in the way its end asks for.
 pub(super) async fn relayed(
     end: &End,
-    mut downstream: TcpStream,
+    mut downstream: Stream,
     mut upstream: Upstream,
     buffers: &Buffers,
     closing: &mut Closing,
@@ -46,14 +46,14 @@ pub(super) async fn relayed(
 }
 
 /// Makes closing a reset, so that a cut is never taken for an end.
-pub(super) fn reset(stream: &TcpStream) {
+pub(super) fn reset(stream: &Stream) {
     // Fails only for a connection that is over already.
-    let _ = stream.set_zero_linger();
+    let _ = stream.tcp().set_zero_linger();
 }
 
 /// Ends our side, then reads on for a moment: closing a socket that still receives would send a
 /// reset, which discards what the peer has not read yet (RFC 9112 9.6).
-pub(super) async fn linger(stream: &mut TcpStream, buffers: &Buffers, closing: &mut Closing) {
+pub(super) async fn linger(stream: &mut Stream, buffers: &Buffers, closing: &mut Closing) {
     if stream.shutdown().await.is_err() {
         return;
     }

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use super::stream::Stream;
 use crate::live::{Pool, Server, Slot, View};
 use crate::model::PoolTimeouts;
 
@@ -26,7 +27,7 @@ const TIMEOUTS: u32 = 2;
 #[derive(Debug)]
 pub(crate) struct Upstream {
     /// Closed before the slot is given back: fields drop in order.
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     /// The server's slot that it takes.
     pub(crate) slot: Slot,
 }
@@ -152,6 +153,7 @@ impl<'a> Search<'a> {
             };
             match dial(slot.server().address(), deadline).await {
                 Ok(stream) => {
+                    let stream = Stream::plain(stream);
                     slot.server().streaks().connected();
                     self.pool.remember(&self.view, self.client, slot.server());
                     return Ok(Found::Fresh(Upstream { stream, slot }));

@@ -14,10 +14,12 @@ mod http;
 mod listen;
 mod notice;
 mod relay;
+mod stream;
 mod tcp;
 #[cfg(test)]
 mod testing;
 mod thread;
+mod tls;
 mod udp;
 mod worker;
 

@@ -14,17 +14,19 @@ use super::close::{self, reset};
 use super::connect::{self, Refused, Upstream};
 use super::listen;
 use super::relay::{End, Side, relay};
+use super::stream::Stream;
 use super::worker::Worker;
 use crate::live;
 use crate::model::{Layer, Protocol};
 
 /// Carries one connection to a server of the listener's pool.
 pub(super) async fn serve(
-    mut downstream: TcpStream,
+    downstream: TcpStream,
     peer: SocketAddr,
     listener: Arc<live::Listener>,
     worker: Rc<Worker>,
 ) {
+    let mut downstream = Stream::plain(downstream);
     let Some((mut upstream, idle)) = connect(&downstream, peer, listener, &worker).await else {
         return;
     };
@@ -51,7 +53,7 @@ pub(super) async fn serve(
 /// Connects to a server; otherwise the client is reset. Settings are not held beyond this: a
 /// connection may outlive them by days.
 async fn connect(
-    downstream: &TcpStream,
+    downstream: &Stream,
     peer: SocketAddr,
     listener: Arc<live::Listener>,
     worker: &Worker,
@@ -61,7 +63,7 @@ async fn connect(
         Layer::L4(l4) => l4.tunnel_idle,
         Layer::L7(_) => return None,
     };
-    let listening = listen::reached(downstream, &serving.listener);
+    let listening = listen::reached(downstream.tcp(), &serving.listener);
     let key = live::flow_key(peer, listening, Protocol::Tcp);
     let mut closing = worker.closing.clone();
     let connected = tokio::select! {

@@ -11,8 +11,7 @@ use ipnet::IpNet;
 
 use crate::live::{self, Server, Serving, View};
 use crate::model::{
-    DatapathChoice, FlowTimeouts, Forwarding, Guard, L4, Layer, Listener, PoolTimeouts, Protocol,
-    SnatPorts,
+    DatapathChoice, FlowTimeouts, Guard, L4, Layer, Listener, PoolTimeouts, Protocol,
 };
 
 /// Idle time of a UDP flow without a reply.
@@ -54,34 +53,24 @@ pub(super) fn l4_listener(
     let layer = Layer::L4(L4 {
         protocol,
         datapath: DatapathChoice::Userspace,
-        forwarding: Forwarding::Nat,
-        interfaces: Vec::new(),
-        snat_ips: Vec::new(),
-        snat_ports: SnatPorts { min: 1, max: 1 },
-        icmp_echo: true,
-        one_packet: false,
         flows: FlowTimeouts {
-            tcp_syn: Duration::ZERO,
-            tcp_established: Duration::ZERO,
-            tcp_fin: Duration::ZERO,
-            tcp_rst: Duration::ZERO,
             udp_one_way: ONE_WAY,
             udp_two_way: TWO_WAY,
+            ..FlowTimeouts::default()
         },
         tunnel_idle: Duration::ZERO,
+        ..L4::default()
     });
-    let (called, served_by) = (name.clone(), name.clone());
-    let guard = Guard::default();
-    let listener = Arc::new(Listener { name: called, address, pool: served_by, guard, layer });
+    let listener = Arc::new(Listener::new(name.clone(), address, name.clone(), layer));
     let pool = Arc::new(live::Pool::new(name, view(&[server])));
-    Arc::new(live::Listener::new(Serving { listener, pool }))
+    Arc::new(live::Listener::new(Serving::new(listener, pool)))
 }
 
 /// Serves a listener on with another guard.
 pub(super) fn guard(live: &live::Listener, guard: Guard) {
     let serving = live.serving();
     let listener = Arc::new(Listener { guard, ..Listener::clone(&serving.listener) });
-    live.publish(Serving { listener, pool: Arc::clone(&serving.pool) });
+    live.publish(Serving::new(listener, Arc::clone(&serving.pool)));
 }
 
 /// A guard that refuses the clients of tests.

@@ -37,6 +37,7 @@ impl Default for Setup {
                 client_idle: Duration::from_secs(60),
                 stream_idle: Duration::from_secs(60),
                 tunnel_idle: Duration::from_secs(60),
+                tls_handshake: Duration::from_secs(5),
             },
             pool: PoolTimeouts {
                 connect: Duration::from_secs(3),
@@ -79,11 +80,8 @@ impl Setup {
     }
 
     fn listener(&self) -> Arc<Listener> {
-        let l7 = L7 {
-            datapath: DatapathChoice::Userspace,
-            interfaces: Vec::new(),
-            timeouts: self.timeouts,
-        };
+        let l7 =
+            L7 { datapath: DatapathChoice::Userspace, timeouts: self.timeouts, ..L7::default() };
         listener(NAME, ANY_PORT, Layer::L7(l7))
     }
 }
@@ -102,7 +100,7 @@ impl Lab {
     /// Reloads: the listener is served by another pool, of one server.
     pub fn use_another_pool(&self, server: SocketAddr) {
         let (listener, pool) = (self.setup.listener(), self.setup.pool(&[server]));
-        self.listener.publish(live::Serving { listener, pool });
+        self.listener.publish(live::Serving::new(listener, pool));
     }
 
     /// Stops, letting connections finish.

@@ -55,6 +55,7 @@ fn deadlines_have_defaults() {
         client_idle: Duration::from_secs(60),
         stream_idle: Duration::from_secs(300),
         tunnel_idle: Duration::from_secs(3_600),
+        tls_handshake: Duration::from_secs(5),
     };
     assert_eq!(l7.timeouts, expected);
     let expected = PoolTimeouts {

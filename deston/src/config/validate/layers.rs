@@ -1,18 +1,13 @@
 //! What a listener speaks: the settings of each layer, and which keys go with which.
 
 use std::net::IpAddr;
-use std::time::Duration;
-
-use deston_common::limits::{SNAT_PORT_MAX, SNAT_PORT_MIN};
 
 use super::{pools, reach};
 use crate::config::file;
 use crate::config::names::LayerName;
 use crate::config::problem::{Problem, Problems, Span};
 use crate::config::section::Field;
-use crate::model::{
-    DatapathChoice, FlowTimeouts, Forwarding, HttpTimeouts, L4, L7, Layer, Protocol, SnatPorts,
-};
+use crate::model::{FlowTimeouts, HttpTimeouts, L4, L7, Layer, Protocol, SnatPorts};
 
 /// The layer and its settings; reports keys that are not for it.
 pub(super) fn layer(
@@ -51,38 +46,46 @@ fn l4(file: &file::Listener, problems: &Problems) -> Option<L4> {
         let message = "`one_packet` is for UDP, and this listener's protocol is TCP";
         problems.add(Problem::at(at.key.clone(), message).help("remove it"));
     }
-    let (min, max) = file.snat_ports.or((SNAT_PORT_MIN, SNAT_PORT_MAX))?;
+    let default = L4::default();
+    let SnatPorts { min, max } = default.snat_ports;
+    let (min, max) = file.snat_ports.or((min, max))?;
+    let flows = default.flows;
     Some(L4 {
         protocol,
-        datapath: file.datapath.or(DatapathChoice::Auto)?,
-        forwarding: file.forwarding.or(Forwarding::Nat)?,
-        interfaces: file.interfaces.or(Vec::new())?,
-        snat_ips: file.snat_ips.or(Vec::new())?,
+        datapath: file.datapath.or(default.datapath)?,
+        forwarding: file.forwarding.or(default.forwarding)?,
+        interfaces: file.interfaces.or(default.interfaces)?,
+        snat_ips: file.snat_ips.or(default.snat_ips)?,
         snat_ports: SnatPorts { min, max },
-        icmp_echo: file.icmp_echo.or(true)?,
-        one_packet: file.flows.one_packet.or(false)?,
+        icmp_echo: file.icmp_echo.or(default.icmp_echo)?,
+        one_packet: file.flows.one_packet.or(default.one_packet)?,
         flows: FlowTimeouts {
-            tcp_syn: file.flows.tcp_syn.or(Duration::from_secs(20))?,
-            tcp_established: file.flows.tcp_established.or(Duration::from_secs(2 * 60 * 60))?,
-            tcp_fin: file.flows.tcp_fin.or(Duration::from_secs(30))?,
-            tcp_rst: file.flows.tcp_rst.or(Duration::from_secs(5))?,
-            udp_one_way: file.flows.udp_one_way.or(Duration::from_secs(30))?,
-            udp_two_way: file.flows.udp_two_way.or(Duration::from_secs(180))?,
+            tcp_syn: file.flows.tcp_syn.or(flows.tcp_syn)?,
+            tcp_established: file.flows.tcp_established.or(flows.tcp_established)?,
+            tcp_fin: file.flows.tcp_fin.or(flows.tcp_fin)?,
+            tcp_rst: file.flows.tcp_rst.or(flows.tcp_rst)?,
+            udp_one_way: file.flows.udp_one_way.or(flows.udp_one_way)?,
+            udp_two_way: file.flows.udp_two_way.or(flows.udp_two_way)?,
         },
-        tunnel_idle: file.tunnel_idle.or(Duration::from_secs(60 * 60))?,
+        tunnel_idle: file.tunnel_idle.or(default.tunnel_idle)?,
     })
 }
 
 fn l7(file: &file::Listener) -> Option<L7> {
+    let default = L7::default();
+    let timeouts = default.timeouts;
     Some(L7 {
-        datapath: file.datapath.or(DatapathChoice::Auto)?,
-        interfaces: file.interfaces.or(Vec::new())?,
+        datapath: file.datapath.or(default.datapath)?,
+        interfaces: file.interfaces.or(default.interfaces)?,
         timeouts: HttpTimeouts {
-            request_head: file.request_head.or(Duration::from_secs(10))?,
-            client_idle: file.client_idle.or(Duration::from_secs(60))?,
-            stream_idle: file.stream_idle.or(Duration::from_secs(5 * 60))?,
-            tunnel_idle: file.tunnel_idle.or(Duration::from_secs(60 * 60))?,
+            request_head: file.request_head.or(timeouts.request_head)?,
+            client_idle: file.client_idle.or(timeouts.client_idle)?,
+            stream_idle: file.stream_idle.or(timeouts.stream_idle)?,
+            tunnel_idle: file.tunnel_idle.or(timeouts.tunnel_idle)?,
+            tls_handshake: timeouts.tls_handshake,
         },
+        tls: None,
+        h2: default.h2,
     })
 }
 

@@ -1,7 +1,5 @@
 //! Pools and their servers.
 
-use std::time::Duration;
-
 use deston_common::limits::{MAX_POOLS, MAX_SERVERS};
 
 use super::{DEFAULT, check_named, check_names, listeners, servers, settings};
@@ -11,7 +9,7 @@ use crate::config::problem::{Problem, Problems, Span};
 use crate::config::resolve::Resolver;
 use crate::config::section::{At, Field};
 use crate::config::value;
-use crate::model::{DEFAULT_CONNECT, Layer, Pool, PoolTimeouts, Protocol, Server};
+use crate::model::{Layer, Pool, PoolTimeouts, Protocol, Server};
 
 /// All pools of a file.
 pub(super) struct Pools<'f> {
@@ -246,11 +244,12 @@ impl Draft<'_> {
         let algorithm = settings::algorithm(&self, problems);
         let health = settings::health(&self, problems);
         let sticky = settings::sticky(&file.sticky, problems);
+        let timeouts = PoolTimeouts::default();
         Some(Pool {
             timeouts: PoolTimeouts {
-                connect: file.connect.or(DEFAULT_CONNECT)?,
-                response_head: file.response_head.or(Duration::from_secs(60))?,
-                server_idle: file.server_idle.or(Duration::from_secs(4))?,
+                connect: file.connect.or(timeouts.connect)?,
+                response_head: file.response_head.or(timeouts.response_head)?,
+                server_idle: file.server_idle.or(timeouts.server_idle)?,
             },
             algorithm: algorithm?,
             health: health?,

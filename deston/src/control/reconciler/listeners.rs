@@ -46,7 +46,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         errors: &mut Vec<NotTaken>,
     ) -> Option<Listener<D>> {
         let pool = Arc::clone(&self.pools.get(&model.pool)?.live);
-        let live = Arc::new(live::Listener::new(Serving { listener: Arc::clone(&model), pool }));
+        let live = Arc::new(live::Listener::new(Serving::new(Arc::clone(&model), pool)));
         let mut address = model.address;
         let (carrier, guarded, companion) = match place {
             Place::Userspace(bound, guarded) => {
@@ -94,7 +94,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         errors: &mut Vec<NotTaken>,
     ) {
         let Some(pool) = self.pools.get(&model.pool) else { return };
-        let serving = Serving { listener: Arc::clone(&model), pool: Arc::clone(&pool.live) };
+        let serving = Serving::new(Arc::clone(&model), Arc::clone(&pool.live));
         let Some(listener) = self.listeners.get_mut(&model.name) else { return };
         listener.live.publish(serving);
         listener.model = Arc::clone(&model);

@@ -16,10 +16,10 @@ use super::downstream::{Downstream, header_value};
 use super::error::{Error, Side};
 use super::exchange::exchange;
 use super::headers::{self, Upgrade};
-use super::respond;
 use super::upgrade::Tunnel;
-use super::validate::{self, Coding};
+use super::validate::{self, Coding, Refusal};
 use super::wire::Upstream;
+use super::{http2, respond};
 use crate::live::Serving;
 use crate::model::Layer;
 
@@ -27,7 +27,7 @@ use crate::model::Layer;
 #[derive(Clone, Copy)]
 struct Asked {
     upgrade: Upgrade,
-    /// hyper sends trailers to a client of HTTP/1.1 that takes them.
+    /// hyper sends trailers to a client of HTTP/1.1 that takes them, and on every stream of HTTP/2.
     trailers: bool,
 }
 
@@ -36,7 +36,7 @@ pub(super) async fn answer(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
-    let response = match forward(&downstream, request).await {
+    let mut response = match forward(&downstream, request).await {
         Ok(response) => response,
         Err(error) => {
             report(&downstream, &error);
@@ -44,6 +44,10 @@ pub(super) async fn answer(
             respond::error(&error)
         }
     };
+    if downstream.is_stream() {
+        // RFC 9113 8.2.2: a stream ends by itself.
+        response.headers_mut().remove(CONNECTION);
+    }
     Ok(response)
 }
 
@@ -53,12 +57,16 @@ async fn forward(
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Error> {
     // Read once, so that a request is served by one configuration.
-    let serving = downstream.listener.serving();
+    let serving = downstream.client.listener.serving();
     let Layer::L7(l7) = &serving.listener.layer else { return Err(Error::NotHttp) };
     downstream.clock.request_begins(l7.timeouts);
     let (mut head, body) = request.into_parts();
     validate::head(&mut head)?;
+    covered(&head, downstream)?;
     let upgrade = asked_upgrade(&head, &body);
+    if head.version == Version::HTTP_2 {
+        http2::downgrade(&mut head.headers, body.is_end_stream());
+    }
     let asked = prepare(&mut head, &serving, downstream, upgrade);
     let body = RequestBody::new(body, downstream);
     let request = Request::from_parts(head, body);
@@ -71,6 +79,16 @@ async fn forward(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// RFC 9110 7.4: under TLS, a request is for a host that the certificate is for.
+fn covered(head: &request::Parts, downstream: &Downstream) -> Result<(), Refusal> {
+    let Some(presented) = &downstream.client.presented else { return Ok(()) };
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    match host {
+        Some(host) if !presented.covers(host) => Err(Refusal::Misdirected),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// RFC 6455 4.1: a GET of HTTP/1.1 without a body.
@@ -98,10 +116,11 @@ fn prepare(
             head.headers.insert(HOST, header_value(serving.listener.address));
         }
     }
-    let trailers = headers::forward(&mut head.headers, &downstream.client_header, upgrade);
+    let client = &downstream.client;
+    let trailers = headers::forward(&mut head.headers, &client.header, client.scheme(), upgrade);
     // hyper's hold on the client's socket: the tunnel takes it another way.
     head.extensions.clear();
-    Asked { upgrade, trailers: trailers && speaks_1_1 }
+    Asked { upgrade, trailers: downstream.is_stream() || trailers && speaks_1_1 }
 }
 
 /// Prepares a server's response for the client.
@@ -139,7 +158,7 @@ fn reply(
     }
     let length = one_length(&mut head.headers, &incoming);
     let body = if incoming.is_end_stream() {
-        downstream.worker.upstreams.park(upstream);
+        downstream.client.worker.upstreams.park(upstream);
         downstream.clock.response_ended();
         match length {
             Some(length) if head.status == StatusCode::NOT_MODIFIED => ReplyBody::Withheld(length),
@@ -179,10 +198,10 @@ fn one_length(headers: &mut HeaderMap, incoming: &Incoming) -> Option<u64> {
 }
 
 fn report(downstream: &Downstream, error: &Error) {
-    let client = downstream.client;
+    let client = downstream.client.address;
     if error.status() == StatusCode::SERVICE_UNAVAILABLE {
-        if let Some(untold) = downstream.worker.notices.refused.due() {
-            let listener = &downstream.listener.serving().listener.name;
+        if let Some(untold) = downstream.client.worker.notices.refused.due() {
+            let listener = &downstream.client.listener.serving().listener.name;
             let cause = error.source().map(tracing::field::display);
             tracing::warn!(listener, %error, cause, untold, "requests are answered with 503");
         }

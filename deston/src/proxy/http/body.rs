@@ -56,6 +56,9 @@ impl Body for RequestBody {
             Self::Streamed { incoming, downstream } => {
                 let polled = Pin::new(&mut *incoming).poll_frame(cx);
                 downstream.clock.uploads(polled.is_ready());
+                if let Poll::Ready(Some(Ok(frame))) = &polled {
+                    downstream.received(frame.data_ref().map_or(0, Bytes::len));
+                }
                 if matches!(polled, Poll::Ready(None)) || incoming.is_end_stream() {
                     downstream.clock.upload_ended();
                 }
@@ -129,7 +132,7 @@ impl Streamed {
         let mut unwoken = Context::from_waker(Waker::noop());
         let polled = Pin::new(&mut self.incoming).poll_frame(&mut unwoken);
         match &polled {
-            Poll::Ready(Some(Ok(_))) if !self.incoming.is_end_stream() => {}
+            Poll::Ready(Some(Ok(_))) if !self.incoming.is_end_stream() => self.downstream.sent(),
             Poll::Ready(Some(Ok(_)) | None) => self.end(),
             Poll::Ready(Some(Err(_))) => self.upstream = None,
             Poll::Pending => {}
@@ -139,7 +142,7 @@ impl Streamed {
 
     fn end(&mut self) {
         if let Some(upstream) = self.upstream.take() {
-            self.downstream.worker.upstreams.park(upstream);
+            self.downstream.client.worker.upstreams.park(upstream);
         }
         self.downstream.clock.response_ended();
     }

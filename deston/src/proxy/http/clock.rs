@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::timer::after;
 use crate::model::HttpTimeouts;
 
 /// Where a connection stands.
@@ -175,11 +176,6 @@ impl Clock {
     }
 }
 
-/// When `limit` will have passed; zero means no limit.
-fn after(limit: Duration) -> Option<Instant> {
-    if limit.is_zero() { None } else { Instant::now().checked_add(limit) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +185,7 @@ mod tests {
         client_idle: Duration::from_secs(60),
         stream_idle: Duration::from_secs(300),
         tunnel_idle: Duration::from_secs(3600),
+        tls_handshake: Duration::from_secs(5),
     };
 
     #[track_caller]

@@ -12,50 +12,100 @@ use deston_common::flow::FlowKey;
 use deston_common::net::Ipv6Be;
 use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::clock::Clock;
 use super::upgrade::Tunnel;
 use crate::live;
 use crate::model::{HttpTimeouts, Protocol};
+use crate::proxy::stream::Stream;
+use crate::proxy::tls::Presented;
 use crate::proxy::worker::Worker;
 
 /// What the requests of one client connection share.
-pub(super) struct Downstream {
+pub(super) struct Client {
     /// The client; IPv4 as such, also on a dual-stack socket.
-    pub(super) client: IpAddr,
+    pub(super) address: IpAddr,
     /// The tuple of the connection.
     pub(super) key: FlowKey<Ipv6Be>,
     /// The client as a header value.
-    pub(super) client_header: HeaderValue,
+    pub(super) header: HeaderValue,
+    /// The certificate that the client was shown; `None`: the connection is in clear.
+    pub(super) presented: Option<Presented>,
     /// What serves it, read anew for each request.
     pub(super) listener: Arc<live::Listener>,
     /// The worker it lives on.
     pub(super) worker: Rc<Worker>,
+}
+
+impl Client {
+    /// A connection of `peer` to `reached`.
+    pub(super) fn new(
+        peer: SocketAddr,
+        reached: SocketAddr,
+        presented: Option<Presented>,
+        listener: Arc<live::Listener>,
+        worker: Rc<Worker>,
+    ) -> Self {
+        let address = peer.ip().to_canonical();
+        Self {
+            address,
+            key: live::flow_key(peer, reached, Protocol::Tcp),
+            header: header_value(address),
+            presented,
+            listener,
+            worker,
+        }
+    }
+
+    /// The scheme of its requests.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.presented.is_some() { "https" } else { "http" }
+    }
+}
+
+/// What carries one request at a time: a connection of HTTP/1, or a stream of HTTP/2.
+pub(super) struct Downstream {
+    /// Whose it is.
+    pub(super) client: Rc<Client>,
     /// Its deadlines.
     pub(super) clock: Clock,
     /// What the connection is to become once hyper has written a 101.
     pub(super) tunnel: Cell<Option<Tunnel>>,
+    /// Whether it is a stream: then no socket tells the clock what passes, but the bodies do.
+    is_stream: bool,
 }
 
 impl Downstream {
-    /// A connection of `peer` to `reached` that has just been accepted.
-    pub(super) fn new(
-        peer: SocketAddr,
-        reached: SocketAddr,
-        timeouts: HttpTimeouts,
-        listener: Arc<live::Listener>,
-        worker: Rc<Worker>,
-    ) -> Self {
-        let client = peer.ip().to_canonical();
-        Self {
-            client,
-            key: live::flow_key(peer, reached, Protocol::Tcp),
-            client_header: header_value(client),
-            listener,
-            worker,
-            clock: Clock::new(timeouts),
-            tunnel: Cell::new(None),
+    /// A connection that has just been accepted.
+    pub(super) fn connection(client: &Rc<Client>, timeouts: HttpTimeouts) -> Self {
+        Self::new(client, Clock::new(timeouts), false)
+    }
+
+    /// A stream that has just been opened, by a whole head.
+    pub(super) fn stream(client: &Rc<Client>, timeouts: HttpTimeouts) -> Self {
+        Self::new(client, Clock::new(timeouts), true)
+    }
+
+    fn new(client: &Rc<Client>, clock: Clock, is_stream: bool) -> Self {
+        Self { client: Rc::clone(client), clock, tunnel: Cell::new(None), is_stream }
+    }
+
+    /// Whether it is a stream of HTTP/2.
+    pub(super) fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
+    /// A piece of the request's body has come.
+    pub(super) fn received(&self, bytes: usize) {
+        if self.is_stream && bytes > 0 {
+            self.clock.read(bytes);
+        }
+    }
+
+    /// A piece of the response's body is on its way.
+    pub(super) fn sent(&self) {
+        if self.is_stream {
+            self.clock.wrote();
         }
     }
 }
@@ -67,20 +117,20 @@ pub(super) fn header_value(address: impl std::fmt::Display) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
-/// A client's socket, which reports to the clock what passes.
+/// The socket of a connection of HTTP/1, which reports to its clock what passes.
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     downstream: Rc<Downstream>,
 }
 
 impl Socket {
     /// Wraps a client's socket.
-    pub(super) fn new(stream: TcpStream, downstream: Rc<Downstream>) -> Self {
+    pub(super) fn new(stream: Stream, downstream: Rc<Downstream>) -> Self {
         Self { stream, downstream }
     }
 
     /// The socket itself.
-    pub(super) fn into_stream(self) -> TcpStream {
+    pub(super) fn into_stream(self) -> Stream {
         self.stream
     }
 }

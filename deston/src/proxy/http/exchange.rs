@@ -31,7 +31,7 @@ pub(super) async fn exchange(
     pool: &Pool,
     downstream: &Rc<Downstream>,
 ) -> Result<(Response<Incoming>, Upstream), Error> {
-    let search = Search::new(pool, downstream.client, &downstream.key);
+    let search = Search::new(pool, downstream.client.address, &downstream.client.key);
     let exchange = Exchange { downstream, search, pooled: true };
     exchange.run(request).await
 }
@@ -91,7 +91,7 @@ impl Exchange<'_> {
 
     /// An idle connection of this worker to the next server, or a fresh one.
     async fn connection(&mut self) -> Result<Upstream, Error> {
-        let idle = self.pooled.then_some(&self.downstream.worker.upstreams);
+        let idle = self.pooled.then_some(&self.downstream.client.worker.upstreams);
         match self.search.next(|server| idle?.take(server)).await? {
             Found::Taken(upstream) => Ok(upstream),
             Found::Fresh(connected) => {

@@ -129,7 +129,12 @@ pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
 }
 
 /// Prepares a request's fields for a server. Returns whether the client takes trailers.
-pub(super) fn forward(headers: &mut HeaderMap, client: &HeaderValue, upgrade: Upgrade) -> bool {
+pub(super) fn forward(
+    headers: &mut HeaderMap,
+    client: &HeaderValue,
+    scheme: &'static str,
+    upgrade: Upgrade,
+) -> bool {
     let found = Found::of(headers);
     let trailers_wanted = found.has(Special::Te) && accepts_trailers(headers);
     let chunked = found.has(Special::TransferEncoding);
@@ -161,7 +166,7 @@ pub(super) fn forward(headers: &mut HeaderMap, client: &HeaderValue, upgrade: Up
         headers.insert(X_REAL_IP, client.clone());
     }
     headers.insert(X_FORWARDED_FOR, client.clone());
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     match headers.get(HOST).cloned() {
         Some(host) => headers.insert(X_FORWARDED_HOST, host),
         None => headers.remove(X_FORWARDED_HOST),
@@ -338,7 +343,7 @@ mod tests {
 
     fn forwarded(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = map(fields);
-        forward(&mut headers, &HeaderValue::from_static("192.0.2.7"), Upgrade::None);
+        forward(&mut headers, &HeaderValue::from_static("192.0.2.7"), "http", Upgrade::None);
         headers
     }
 
@@ -487,7 +492,7 @@ mod tests {
             ("sec-websocket-key", "x"),
             ("x-mine", "1"),
         ]);
-        forward(&mut headers, &HeaderValue::from_static("192.0.2.7"), Upgrade::WebSocket);
+        forward(&mut headers, &HeaderValue::from_static("192.0.2.7"), "http", Upgrade::WebSocket);
         assert_eq!(headers["connection"], "upgrade");
         assert_eq!(headers["upgrade"], "websocket");
         assert!(headers.contains_key("sec-websocket-key"));

@@ -47,6 +47,9 @@ pub(super) enum Refusal {
     /// A coding before `chunked`.
     #[error("Transfer-Encoding is not supported")]
     CodingUnknown,
+    /// The connection's certificate is for other hosts.
+    #[error("Host is not one that the certificate is for")]
+    Misdirected,
     /// Something else than `100-continue`.
     #[error("expectation is not supported")]
     Expectation,
@@ -65,6 +68,7 @@ impl Refusal {
             | Self::HostDiffers
             | Self::CodingRepeated => StatusCode::BAD_REQUEST,
             Self::CodingUnknown => StatusCode::NOT_IMPLEMENTED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
         }
     }
@@ -73,7 +77,9 @@ impl Refusal {
 /// Refuses a head that must not be forwarded, and brings its target to origin form.
 pub(super) fn head(head: &mut Parts) -> Result<(), Refusal> {
     method(&head.method)?;
-    let host = host(&head.headers, head.version)?;
+    let named = head.version == Version::HTTP_2 && head.uri.authority().is_some();
+    let optional = named || head.version == Version::HTTP_10;
+    let host = host(&head.headers, optional)?;
     let origin = target(&head.method, &head.uri, host)?;
     coding(&head.headers)?;
     expectation(&head.headers)?;
@@ -96,11 +102,12 @@ fn method(method: &Method) -> Result<(), Refusal> {
     }
 }
 
-/// RFC 9112 3.2: exactly one valid Host; HTTP/1.0 may have none.
-fn host(headers: &HeaderMap, version: Version) -> Result<Option<&[u8]>, Refusal> {
+/// RFC 9112 3.2: exactly one valid Host; HTTP/1.0 may have none, nor need HTTP/2 where `:authority`
+/// names the host (RFC 9113 8.3.1).
+fn host(headers: &HeaderMap, optional: bool) -> Result<Option<&[u8]>, Refusal> {
     let mut values = headers.get_all(HOST).iter();
     let Some(host) = values.next() else {
-        return if version == Version::HTTP_10 { Ok(None) } else { Err(Refusal::HostMissing) };
+        return if optional { Ok(None) } else { Err(Refusal::HostMissing) };
     };
     if values.next().is_some() {
         return Err(Refusal::HostRepeated);
@@ -163,6 +170,8 @@ fn target(
             }
             match path.as_bytes() {
                 [b'/', ..] => Ok(uri.path_and_query().cloned()),
+                // HTTP/2: the asterisk is the path, and the authority stands beside it.
+                b"*" if method == Method::OPTIONS => Ok(uri.path_and_query().cloned()),
                 // RFC 9112 3.2.1: an empty path is sent as "/".
                 [b'?', ..] => {
                     let path = PathAndQuery::try_from(format!("/{path}"));

@@ -9,19 +9,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::body::RequestBody;
 use super::clock::Clock;
 use super::validate::HEADER_BYTES;
 use crate::live::{IdleSlot, Server, Slot};
 use crate::proxy::connect;
+use crate::proxy::stream::Stream;
 
 /// hyper's two ends of a connection, joined again: neither does anything unless `Wire` is polled.
 struct Wire {
@@ -69,10 +68,8 @@ pub(super) enum Failure {
 
 /// What is left of a connection that switched protocols.
 pub(super) struct Switched {
-    /// The socket.
-    pub(super) stream: TcpStream,
-    /// What the server sent after its 101.
-    pub(super) early: Bytes,
+    /// The socket, with what the server sent after its 101 put back.
+    pub(super) stream: Stream,
     /// The server's slot; to be dropped after the socket.
     pub(super) slot: Slot,
 }
@@ -174,7 +171,9 @@ impl Upstream {
         ended.is_ready().then_some(())?;
         let Self { wire, slot, .. } = self;
         let parts = wire.connection?.into_parts();
-        Some(Switched { stream: parts.io.into_inner().stream, early: parts.read_buf, slot })
+        let mut stream = parts.io.into_inner().stream;
+        stream.put_back(parts.read_buf);
+        Some(Switched { stream, slot })
     }
 }
 
@@ -222,7 +221,7 @@ impl fmt::Debug for IdleUpstream {
 
 /// A server's socket, which remembers whether anything came.
 struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     heard: Rc<Cell<bool>>,
 }
 

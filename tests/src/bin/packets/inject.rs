@@ -75,6 +75,7 @@ pub(crate) struct Injector {
     verdicts: Array<MapData, u64>,
     next: ProgramArray<MapData>,
     counted: PerCpuArray<MapData, u64>,
+    answers: Array<MapData, u64>,
 }
 
 impl Injector {
@@ -93,6 +94,7 @@ impl Injector {
             verdicts: take("VERDICTS")?.try_into()?,
             next: take("NEXT")?.try_into()?,
             counted: take("COUNTED")?.try_into()?,
+            answers: take("ANSWERS")?.try_into()?,
             ebpf,
         })
     }
@@ -183,6 +185,16 @@ impl Injector {
     pub(crate) fn count_on(&mut self, interface: &str) -> Result<()> {
         program(&mut self.ebpf, "count")?.attach(interface, XdpMode::Driver)?;
         Ok(())
+    }
+
+    /// Has the next `frames` counted frames sent back.
+    pub(crate) fn answer(&mut self, frames: u64) -> Result<()> {
+        Ok(self.answers.set(0, frames, 0)?)
+    }
+
+    /// Frames that are still to be sent back.
+    pub(crate) fn unanswered(&self) -> Result<u64> {
+        Ok(self.answers.get(&0, 0)?)
     }
 
     /// Frames counted so far.

@@ -81,6 +81,7 @@ fn run(balancer: &str, server: &str) -> Result<Vec<Rounds>> {
     enter(balancer)?;
     let mut kernel = deston()?;
     let clients = kernel.attach("clients", Hook::Xdp, XdpMode::Native)?;
+    let servers = kernel.attach("server1", Hook::Xdp, XdpMode::Native)?;
     injector.call(&kernel)?;
     let ifindex = nix::net::if_::if_nametoindex("clients")?;
 
@@ -95,6 +96,7 @@ fn run(balancer: &str, server: &str) -> Result<Vec<Rounds>> {
             rounds[place].push(spent.as_nanos() as f64 / f64::from(FRAMES));
         }
     }
+    kernel.detach(servers)?;
     kernel.detach(clients)?;
     Ok(rounds)
 }
@@ -122,8 +124,17 @@ fn contend(injector: &mut Injector, contender: Contender, ifindex: u32) -> Resul
             server_address(1)
         ))?;
     }
-    // Opens the flows.
+    // Opens the flows, and answers the first packets of each: a flow without a reply is another
+    // matter, and a client's next packet comes after one as a rule.
+    if then != Then::Drop {
+        injector.answer(2 * u64::from(FLOWS))?;
+    }
     injector.live(ifindex, 4 * FLOWS)?;
+    let begun = Instant::now();
+    while then != Then::Drop && injector.unanswered()? > 0 {
+        ensure!(begun.elapsed() < Duration::from_secs(2), "flows were not answered");
+        std::thread::yield_now();
+    }
     let before = injector.counted()?;
     let start = Instant::now();
     injector.live(ifindex, FRAMES)?;
