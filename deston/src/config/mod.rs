@@ -1,6 +1,6 @@
 //! Reading `config.toml`: from the text that a user wrote to a valid [`Model`].
 //!
-//! Three steps, each in its own files. `section` and `value`, with `network`, `rate` and `web`, read
+//! Three steps, each in its own files. `section` and `value`, with `network`, `pem`, `rate` and `web`, read
 //! keys of a TOML table into typed values that remember where they stand; `file` names every table and key there is; `validate`
 //! fills in defaults, looks up names and builds the model. Every step adds what is wrong to
 //! `Problems` and goes on, so that a user sees all errors at once.
@@ -11,6 +11,7 @@
 mod file;
 mod names;
 mod network;
+mod pem;
 mod problem;
 mod rate;
 mod report;
@@ -67,7 +68,9 @@ fn parse_with(name: &str, text: &str, resolver: &mut Resolver<'_>) -> Result<Mod
         last = Some(line);
     }
     let model = if errors.is_empty() {
-        let file = file::read(root.get_ref(), &problems);
+        // Files that values name are looked for beside this one.
+        let base = Path::new(name).parent().unwrap_or(Path::new(""));
+        let file = file::read(root.get_ref(), base, &problems);
         validate::model(&file, resolver, &problems)
     } else {
         None

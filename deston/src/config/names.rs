@@ -3,7 +3,9 @@
 use toml::de::DeValue;
 
 use super::value::{self, Fault, Names};
-use crate::model::{Access, DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Protocol, XdpMode};
+use crate::model::{
+    Access, Alpn, DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Protocol, TlsVersion, XdpMode,
+};
 
 /// `layer`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,4 +186,40 @@ fn refuse_part_of_a_request(key: &str, value: &DeValue<'_>, kinds: &[&str]) -> R
         }
         None => Ok(()),
     }
+}
+
+/// Whether clients must show a certificate.
+pub(super) const CLIENT_AUTH: Names<bool> = Names {
+    what: "client authentication",
+    known: &[("required", true), ("optional", false)],
+    also: &[],
+    later: &[],
+};
+
+pub(super) const TLS_VERSIONS: Names<TlsVersion> = Names {
+    what: "version of TLS",
+    known: &[("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)],
+    also: &[],
+    later: &[],
+};
+
+const ALPN: Names<Alpn> = Names {
+    what: "protocol",
+    known: &[("h2", Alpn::H2), ("http/1.1", Alpn::Http11)],
+    also: &[],
+    later: &[],
+};
+
+/// `alpn`: protocols, best first.
+pub(super) fn alpn(key: &str, value: &DeValue<'_>) -> Result<Vec<Alpn>, Fault> {
+    let what = "a list such as [\"h2\", \"http/1.1\"]";
+    let items = value.as_array().ok_or_else(|| value::must_be(key, what, value))?;
+    let read = |item: &toml::Spanned<DeValue<'_>>| {
+        value::one_of(&ALPN)(key, item.get_ref()).map_err(|fault| fault.within(item.span()))
+    };
+    let offered: Vec<Alpn> = items.iter().map(read).collect::<Result<_, _>>()?;
+    if offered.is_empty() {
+        return Err(Fault::new(format!("`{key}` must be {what}, not empty")));
+    }
+    Ok(offered)
 }

@@ -3,6 +3,8 @@
 //! A key becomes known by being read, so the list of known keys is the code that reads them. What
 //! no one has read when the section is finished is unknown.
 
+use std::path::Path;
+
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problems, Span};
@@ -61,19 +63,22 @@ pub(super) struct Section<'a> {
     known: Vec<&'static str>,
     later: Vec<&'static str>,
     children: Vec<(&'static str, Section<'a>)>,
+    /// Where files that values name are looked for.
+    base: &'a Path,
     problems: &'a Problems,
 }
 
 impl<'a> Section<'a> {
     /// The file itself.
-    pub(super) fn root(table: &'a DeTable<'a>, problems: &'a Problems) -> Self {
-        Self::new(String::new(), None, Some(table), problems)
+    pub(super) fn root(table: &'a DeTable<'a>, base: &'a Path, problems: &'a Problems) -> Self {
+        Self::new(String::new(), None, Some(table), base, problems)
     }
 
     fn new(
         path: String,
         header: Option<Span>,
         table: Option<&'a DeTable<'a>>,
+        base: &'a Path,
         problems: &'a Problems,
     ) -> Self {
         Self {
@@ -83,6 +88,7 @@ impl<'a> Section<'a> {
             known: Vec::new(),
             later: Vec::new(),
             children: Vec::new(),
+            base,
             problems,
         }
     }
@@ -90,6 +96,11 @@ impl<'a> Section<'a> {
     /// Where the table's header stands.
     pub(super) fn header(&self) -> Option<Span> {
         self.header.clone()
+    }
+
+    /// Where files that values name are looked for: beside the configuration.
+    pub(super) fn base(&self) -> &'a Path {
+        self.base
     }
 
     /// Whether the table is written.
@@ -148,7 +159,7 @@ impl<'a> Section<'a> {
                 }
             },
         };
-        Self::new(path, header, table, self.problems)
+        Self::new(path, header, table, self.base, self.problems)
     }
 
     /// Reads every table of an array of tables.
@@ -172,7 +183,8 @@ impl<'a> Section<'a> {
                 continue;
             };
             let header = Some(table.span());
-            let mut section = Self::new(key.to_owned(), header, Some(inner), self.problems);
+            let path = key.to_owned();
+            let mut section = Self::new(path, header, Some(inner), self.base, self.problems);
             all.push(read(&mut section));
             section.finish();
         }

@@ -63,9 +63,17 @@ pub struct Lab {
 impl Setup {
     /// Starts a proxy in front of `servers`, balanced round robin.
     pub fn start(self, servers: &[SocketAddr]) -> Lab {
+        self.start_as(|_| {}, servers)
+    }
+
+    /// As `start`, with further settings of the listener.
+    pub fn start_as(self, set: impl FnOnce(&mut L7), servers: &[SocketAddr]) -> Lab {
+        let mut l7 =
+            L7 { datapath: DatapathChoice::Userspace, timeouts: self.timeouts, ..L7::default() };
+        set(&mut l7);
         let pool = self.pool(servers);
         let proxy = Proxy::start(self.workers).expect("workers start");
-        let listener = self.listener();
+        let listener = listener(NAME, ANY_PORT, Layer::L7(l7));
         let bound = proxy.bind(&listener).expect("the address is free");
         let address = bound.address();
         let listener = live_listener(listener, &pool);
@@ -77,12 +85,6 @@ impl Setup {
     fn pool(&self, servers: &[SocketAddr]) -> Arc<live::Pool> {
         let limited = |&address: &SocketAddr| server(address).max_connections(self.max_connections);
         live_pool_with(Algorithm::RoundRobin, self.pool, servers.iter().map(limited))
-    }
-
-    fn listener(&self) -> Arc<Listener> {
-        let l7 =
-            L7 { datapath: DatapathChoice::Userspace, timeouts: self.timeouts, ..L7::default() };
-        listener(NAME, ANY_PORT, Layer::L7(l7))
     }
 }
 
@@ -99,8 +101,18 @@ impl Lab {
 
     /// Reloads: the listener is served by another pool, of one server.
     pub fn use_another_pool(&self, server: SocketAddr) {
-        let (listener, pool) = (self.setup.listener(), self.setup.pool(&[server]));
-        self.listener.publish(live::Serving::new(listener, pool));
+        let listener = Arc::clone(&self.listener.serving().listener);
+        self.listener.publish(live::Serving::new(listener, self.setup.pool(&[server])));
+    }
+
+    /// Reloads: the listener has other settings.
+    pub fn set(&self, set: impl FnOnce(&mut L7)) {
+        let serving = self.listener.serving();
+        let mut listener = Listener::clone(&serving.listener);
+        if let Layer::L7(l7) = &mut listener.layer {
+            set(l7);
+        }
+        self.listener.publish(live::Serving::new(listener.into(), Arc::clone(&serving.pool)));
     }
 
     /// Stops, letting connections finish.

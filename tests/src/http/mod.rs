@@ -5,9 +5,13 @@
 mod lab;
 mod peer;
 mod server;
+mod streams;
 mod strict;
+mod tls;
 
 pub use lab::{Lab, Setup};
 pub use peer::{Message, Peer};
 pub use server::{Answering, Server};
+pub use streams::{Reply, Streams, get, request};
 pub use strict::Strict;
+pub use tls::{Authority, Client, Issued};

@@ -6,14 +6,69 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use crate::wait::soon;
 
 /// A socket with what was read beyond the last message.
 #[derive(Debug)]
 pub struct Peer {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
+}
+
+/// In clear or under TLS.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(bytes).await,
+            Self::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes).await,
+            Self::Tls(stream) => stream.write(bytes).await,
+        }
+    }
+
+    async fn shutdown(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.shutdown().await,
+            Self::Tls(stream) => stream.shutdown().await,
+        }
+    }
+
+    async fn read_buf(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read_buf(buffer).await,
+            Self::Tls(stream) => stream.read_buf(buffer).await,
+        }
+    }
+
+    async fn read_to_end(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read_to_end(buffer).await,
+            Self::Tls(stream) => stream.read_to_end(buffer).await,
+        }
+    }
 }
 
 /// A message as it came.
@@ -30,7 +85,12 @@ pub struct Message {
 impl Peer {
     /// A socket that was accepted.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, buffer: Vec::new() }
+        Self { stream: Stream::Plain(stream), buffer: Vec::new() }
+    }
+
+    /// A client's end under TLS.
+    pub fn tls(stream: TlsStream<TcpStream>) -> Self {
+        Self { stream: Stream::Tls(Box::new(stream)), buffer: Vec::new() }
     }
 
     /// Connects.
@@ -43,7 +103,7 @@ impl Peer {
 
     /// This end's address.
     pub fn address(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap_or_else(|error| panic!("own address: {error}"))
+        self.stream.tcp().local_addr().unwrap_or_else(|error| panic!("own address: {error}"))
     }
 
     /// Sends bytes.
@@ -81,7 +141,7 @@ impl Peer {
 
     /// Closes with a reset.
     pub fn reset(self) {
-        self.stream.set_zero_linger().unwrap_or_else(|error| panic!("SO_LINGER: {error}"));
+        self.stream.tcp().set_zero_linger().unwrap_or_else(|error| panic!("SO_LINGER: {error}"));
     }
 
     /// Sends a request and reads its response.

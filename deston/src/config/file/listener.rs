@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::Tls;
 use crate::config::names::{
     self, DATAPATHS, FORWARDINGS, LAYERS, LIMITED, LayerName, Limited, PROTOCOLS,
 };
@@ -38,6 +39,10 @@ pub(in crate::config) struct Listener {
     pub(in crate::config) client_idle: Field<Duration>,
     pub(in crate::config) stream_idle: Field<Duration>,
     pub(in crate::config) tunnel_idle: Field<Duration>,
+    pub(in crate::config) tls_handshake: Field<Duration>,
+    pub(in crate::config) tls: Tls,
+    pub(in crate::config) http_header: Option<Span>,
+    pub(in crate::config) h2: Field<bool>,
 }
 
 /// `[listener.rate_limit]`.
@@ -72,9 +77,14 @@ impl Listener {
     /// A listener's keys, those that name things left out.
     pub(super) fn unnamed(section: &mut Section<'_>) -> Self {
         section.later(&["trusted_proxies", "accept_proxy_protocol"]);
-        section.later(&["tls", "limits", "http", "headers"]);
+        section.later(&["limits", "headers"]);
+        let http = section.child("http");
+        http.later(&["mode", "methods", "trace", "connect", "upgrades", "underscores"]);
+        http.later(&["compression", "error_pages"]);
+        let h2 = http.get("h2", value::flag);
+        let http_header = http.header();
         let timeouts = section.child("timeouts");
-        timeouts.later(&["tls_handshake"]);
+        let tls_handshake = timeouts.get("tls_handshake", value::duration(Zero::Off));
         let request_head = timeouts.get("request_head", value::duration(Zero::Off));
         let client_idle = timeouts.get("client_idle", value::duration(Zero::Off));
         let stream_idle = timeouts.get("stream_idle", value::duration(Zero::Off));
@@ -101,6 +111,10 @@ impl Listener {
             client_idle,
             stream_idle,
             tunnel_idle,
+            tls_handshake,
+            tls: Tls::read(section.child("tls")),
+            http_header,
+            h2,
         }
     }
 }

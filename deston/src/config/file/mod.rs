@@ -5,7 +5,9 @@
 
 mod listener;
 mod pool;
+mod tls;
 
+use std::path::Path;
 use std::time::Duration;
 
 use toml::de::DeTable;
@@ -17,6 +19,7 @@ use super::value::{self, Zero};
 use crate::model::{Access, OnStop, XdpMode};
 pub(super) use listener::{Listener, RateLimit};
 pub(super) use pool::{Health, Outlier, Pool, Server, Sticky};
+pub(super) use tls::{Certificate, Tls};
 
 /// The file.
 pub(super) struct File {
@@ -69,8 +72,8 @@ pub(super) struct Log {
 }
 
 /// Reads the whole file.
-pub(super) fn read(table: &DeTable<'_>, problems: &Problems) -> File {
-    let mut root = Section::root(table, problems);
+pub(super) fn read(table: &DeTable<'_>, base: &Path, problems: &Problems) -> File {
+    let mut root = Section::root(table, base, problems);
     root.later(&["include", "route", "admin", "tracing"]);
     let file = File {
         load_balancer: load_balancer(root.child("load_balancer")),

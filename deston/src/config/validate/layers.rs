@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::tls::tls;
 use super::{pools, reach};
 use crate::config::file;
 use crate::config::names::LayerName;
@@ -28,7 +29,7 @@ pub(super) fn layer(
                 let message = "`port = 0` is for layer 4: a layer 7 listener has one port";
                 problems.add(Problem::at(at.span.clone(), message));
             }
-            l7(file).map(Layer::L7)
+            l7(file, problems).map(Layer::L7)
         }
     }
 }
@@ -71,8 +72,10 @@ fn l4(file: &file::Listener, problems: &Problems) -> Option<L4> {
     })
 }
 
-fn l7(file: &file::Listener) -> Option<L7> {
+fn l7(file: &file::Listener, problems: &Problems) -> Option<L7> {
     let default = L7::default();
+    let h2 = file.h2.or(default.h2);
+    let tls = tls(&file.tls, h2.unwrap_or(true), problems);
     let timeouts = default.timeouts;
     Some(L7 {
         datapath: file.datapath.or(default.datapath)?,
@@ -82,10 +85,10 @@ fn l7(file: &file::Listener) -> Option<L7> {
             client_idle: file.client_idle.or(timeouts.client_idle)?,
             stream_idle: file.stream_idle.or(timeouts.stream_idle)?,
             tunnel_idle: file.tunnel_idle.or(timeouts.tunnel_idle)?,
-            tls_handshake: timeouts.tls_handshake,
+            tls_handshake: file.tls_handshake.or(timeouts.tls_handshake)?,
         },
-        tls: None,
-        h2: default.h2,
+        tls: tls?,
+        h2: h2?,
     })
 }
 
@@ -96,11 +99,14 @@ fn written<T: Clone>(key: &'static str, field: &Field<T>) -> Written {
     (key, field.given().map(|at| at.key.clone()))
 }
 
-fn l7_keys(file: &file::Listener) -> [Written; 3] {
+fn l7_keys(file: &file::Listener) -> [Written; 6] {
     [
         written("request_head", &file.request_head),
         written("client_idle", &file.client_idle),
         written("stream_idle", &file.stream_idle),
+        written("tls_handshake", &file.tls_handshake),
+        ("tls", file.tls.header.clone()),
+        ("http", file.http_header.clone()),
     ]
 }
 

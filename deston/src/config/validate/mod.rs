@@ -11,6 +11,7 @@ mod pools;
 mod reach;
 mod servers;
 mod settings;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
