@@ -31,7 +31,7 @@ fn parse(text: &str) -> Option<Rate> {
         _ => return None,
     };
     let count = count.trim().parse().ok().filter(|count| *count > 0)?;
-    let interval = unit / count;
+    let interval: Duration = unit / count;
     (!interval.is_zero()).then_some(Rate { count, interval })
 }
 

@@ -59,8 +59,8 @@ fn keys_of_later_versions_are_told_from_typos() {
             "2:1: `trusted_proxies` is not available in this version",
         ),
         (
-            "[load_balancer.tls]\ncert = \"\"\n[[server]]",
-            "1:16: `tls` is not available in this version",
+            "[load_balancer]\nslow_start = \"5s\"\n[[server]]",
+            "2:1: `slow_start` is not available in this version",
         ),
         ("[[server]]\nbackup = true", "2:1: `backup` is not available in this version"),
         ("[[route]]\n[[server]]", "1:3: `route` is not available in this version"),

@@ -6,6 +6,7 @@ mod errors;
 mod examples;
 mod rendering;
 mod settings;
+mod tls;
 
 use std::io;
 use std::net::IpAddr;
