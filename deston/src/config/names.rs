@@ -46,6 +46,15 @@ pub(super) enum StickyBy {
     Ip,
 }
 
+/// `protocol` of `[[server]]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProtocolName {
+    Auto,
+    H1,
+    H2,
+    H2c,
+}
+
 /// `workers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Workers {
@@ -223,3 +232,15 @@ pub(super) fn alpn(key: &str, value: &DeValue<'_>) -> Result<Vec<Alpn>, Fault> {
     }
     Ok(offered)
 }
+
+pub(super) const SERVER_PROTOCOLS: Names<ProtocolName> = Names {
+    what: "protocol",
+    known: &[
+        ("auto", ProtocolName::Auto),
+        ("h1", ProtocolName::H1),
+        ("h2", ProtocolName::H2),
+        ("h2c", ProtocolName::H2c),
+    ],
+    also: &[("http/1.1", ProtocolName::H1)],
+    later: &[],
+};

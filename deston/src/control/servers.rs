@@ -179,6 +179,7 @@ impl Servers {
             }
         };
         known.live.set_weight(server.weight);
+        known.live.set_speech(server.speech.clone());
         known.live.fate().set_on_down(on_down);
         known.live.fate().set_down(known.condition == Condition::Down);
         Ok(self.known.entry(key).or_insert(known))

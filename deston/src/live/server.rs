@@ -11,11 +11,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use deston_common::server::ServerId;
 use tokio::sync::Notify;
 
 use super::fate::Fate;
 use super::streaks::Streaks;
+use crate::model::Speech;
 
 /// A server in use.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct Server {
     fate: Fate,
     /// Failures in a row.
     streaks: Streaks,
+    /// How new connections speak, where layer 7 opens them.
+    speech: ArcSwap<Speech>,
 }
 
 /// One of a server's slots, held while an upstream connection is open. Declare it after the
@@ -76,7 +80,18 @@ impl Server {
             give_way: Notify::new(),
             fate: Fate::default(),
             streaks: Streaks::default(),
+            speech: ArcSwap::from_pointee(Speech::default()),
         }
+    }
+
+    /// How it is spoken to, by layer 7.
+    pub fn speech(&self) -> Arc<Speech> {
+        self.speech.load_full()
+    }
+
+    /// Sets how it is spoken to; connections that are open go on as they are.
+    pub fn set_speech(&self, speech: Speech) {
+        self.speech.store(Arc::new(speech));
     }
 
     /// Whether it is down, and what its connections do then.

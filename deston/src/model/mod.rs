@@ -10,6 +10,7 @@ mod http;
 mod listener;
 mod notes;
 mod pool;
+mod speech;
 mod tls;
 
 pub use diff::{AtStart, Change, ServerChange, diff, is_same};
@@ -25,6 +26,7 @@ pub use pool::{
     ServerPort, Sticky,
 };
 
+pub use speech::{ServerProtocol, ServerTls, ServerTlsError, ServerTlsSettings, Speech};
 pub use tls::{Alpn, Certificate, ClientAuth, Tls, TlsError, TlsSettings, TlsVersion, is_for};
 
 use std::sync::Arc;

@@ -5,6 +5,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::Speech;
+
 /// A set of servers with one algorithm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
@@ -107,6 +109,8 @@ pub struct Server {
     pub max_connections: NonZeroU32,
     /// Takes no new connections; those it has go on, and it is still probed.
     pub drain: bool,
+    /// Layer 7: how it is spoken to.
+    pub speech: Speech,
 }
 
 /// The port of a server that a client's packets are sent to.

@@ -7,18 +7,19 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use deston_common::flow::FlowKey;
 use deston_common::net::Ipv6Be;
 use deston_common::server::ServerId;
 use nix::errno::Errno;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::stream::Stream;
+use super::tls;
 use crate::live::{Pool, Server, Slot, View};
-use crate::model::PoolTimeouts;
+use crate::model::{PoolTimeouts, ServerProtocol};
 
 /// Connect attempts that may take their full time; after that the client has waited enough.
 const TIMEOUTS: u32 = 2;
@@ -30,6 +31,19 @@ pub(crate) struct Upstream {
     pub(crate) stream: Stream,
     /// The server's slot that it takes.
     pub(crate) slot: Slot,
+    /// Whether HTTP/2 is to be spoken on it.
+    pub(crate) is_h2: bool,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Bytes as the client sends them.
+    Raw,
+    /// The version of HTTP that the server is spoken to in.
+    Http,
+    /// HTTP/1.1.
+    Http1,
 }
 
 /// Why no server was connected to.
@@ -76,6 +90,7 @@ pub(crate) struct Search<'a> {
     passed: Vec<ServerId>,
     failure: Option<(Arc<Server>, io::Error)>,
     timeouts: u32,
+    dialect: Dialect,
 }
 
 /// What a search has found.
@@ -100,7 +115,7 @@ pub(crate) async fn connect(
     client: IpAddr,
     key: &FlowKey<Ipv6Be>,
 ) -> Result<Upstream, Refused> {
-    match Search::new(pool, client, key).next(|_| None::<Infallible>).await? {
+    match Search::new(pool, client, key, Dialect::Raw).next(|_| None::<Infallible>).await? {
         Found::Fresh(upstream) => Ok(upstream),
         Found::Taken(never) => match never {},
     }
@@ -109,11 +124,17 @@ pub(crate) async fn connect(
 impl<'a> Search<'a> {
     /// For a connection or request of `client`, whose connection has the tuple `key`. Enters the
     /// pool's table at most once.
-    pub(crate) fn new(pool: &'a Pool, client: IpAddr, key: &FlowKey<Ipv6Be>) -> Self {
+    pub(crate) fn new(
+        pool: &'a Pool,
+        client: IpAddr,
+        key: &FlowKey<Ipv6Be>,
+        dialect: Dialect,
+    ) -> Self {
         let view = pool.view();
         let kept = pool.kept(&view, client);
         let (passed, failure) = (Vec::new(), None);
-        Self { pool, view, key: *key, client, kept, start: None, passed, failure, timeouts: 0 }
+        let (key, start, timeouts) = (*key, None, 0);
+        Self { pool, view, key, client, kept, start, passed, failure, timeouts, dialect }
     }
 
     /// The pool's deadlines, as they were when the search began.
@@ -151,12 +172,11 @@ impl<'a> Search<'a> {
                     }
                 },
             };
-            match dial(slot.server().address(), deadline).await {
-                Ok(stream) => {
-                    let stream = Stream::plain(stream);
+            match timed_out(timeout(deadline, dial(slot.server(), self.dialect)).await) {
+                Ok((stream, is_h2)) => {
                     slot.server().streaks().connected();
                     self.pool.remember(&self.view, self.client, slot.server());
-                    return Ok(Found::Fresh(Upstream { stream, slot }));
+                    return Ok(Found::Fresh(Upstream { stream, slot, is_h2 }));
                 }
                 Err(error) if is_exhaustion(&error) => return Err(Refused::Exhausted(error)),
                 Err(error) => self.failed(slot.server(), error),
@@ -208,14 +228,35 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Opens a connection within `deadline`.
-async fn dial(address: SocketAddr, deadline: Duration) -> io::Result<TcpStream> {
+fn timed_out<T>(done: Result<io::Result<T>, Elapsed>) -> io::Result<T> {
+    done.map_err(io::Error::from).flatten()
+}
+
+/// Opens a connection, under TLS where the server is spoken to so. Also gives whether it speaks
+/// HTTP/2.
+async fn dial(server: &Server, dialect: Dialect) -> io::Result<(Stream, bool)> {
+    let stream = open(server.address()).await?;
+    let speech = match dialect {
+        Dialect::Raw => return Ok((Stream::plain(stream), false)),
+        Dialect::Http | Dialect::Http1 => server.speech(),
+    };
+    let http1 = dialect == Dialect::Http1;
+    match &speech.tls {
+        None => {
+            let is_h2 = speech.protocol == ServerProtocol::Http2 && !http1;
+            Ok((Stream::plain(stream), is_h2))
+        }
+        Some(tls) => tls::connect(stream, tls, http1).await,
+    }
+}
+
+async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
     socket.set_nodelay(true)?;
-    timeout(deadline, socket.connect(address)).await?
+    socket.connect(address).await
 }
 
 /// Whether this host, not a server, is what failed.
@@ -229,6 +270,7 @@ pub(super) fn is_exhaustion(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::time::Duration;
 
     use tokio::net::TcpListener;
 
@@ -249,7 +291,7 @@ mod tests {
     #[tokio::test]
     async fn small_writes_to_a_server_do_not_wait_for_acknowledgements() {
         let server = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let stream = dial(server.local_addr().unwrap(), Duration::from_secs(10)).await.unwrap();
+        let stream = open(server.local_addr().unwrap()).await.unwrap();
         assert!(stream.nodelay().unwrap());
     }
 

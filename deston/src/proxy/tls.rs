@@ -1,11 +1,12 @@
-//! TLS towards clients: the handshake, and which hosts a connection may then ask for.
+//! TLS: the handshakes with clients and servers, and which hosts a client's connection may ask for.
 
 use std::cell::RefCell;
 use std::io;
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::stream::Stream;
 use crate::model;
@@ -33,7 +34,7 @@ pub(crate) struct Accepted {
 
 /// Shakes hands with a client. Sets no deadline.
 pub(crate) async fn accept(stream: TcpStream, tls: &model::Tls) -> io::Result<Accepted> {
-    let acceptor = TlsAcceptor::from(std::sync::Arc::clone(tls.config()));
+    let acceptor = TlsAcceptor::from(Arc::clone(tls.config()));
     let stream = acceptor.accept(stream).await?;
     let (_, session) = stream.get_ref();
     let is_h2 = session.alpn_protocol() == Some(model::Alpn::H2.name());
@@ -43,6 +44,20 @@ pub(crate) async fn accept(stream: TcpStream, tls: &model::Tls) -> io::Result<Ac
         covered: RefCell::default(),
     };
     Ok(Accepted { stream: Stream::tls(stream), presented, is_h2 })
+}
+
+/// Shakes hands with a server; HTTP/1.1 alone is offered if `http1`. Also gives whether HTTP/2 was
+/// chosen. Sets no deadline.
+pub(crate) async fn connect(
+    stream: TcpStream,
+    tls: &model::ServerTls,
+    http1: bool,
+) -> io::Result<(Stream, bool)> {
+    let config = if http1 { tls.http1() } else { tls.config() };
+    let connector = TlsConnector::from(Arc::clone(config));
+    let stream = connector.connect(tls.name().clone(), stream).await?;
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(model::Alpn::H2.name());
+    Ok((Stream::tls(stream), is_h2))
 }
 
 impl Presented {

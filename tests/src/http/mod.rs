@@ -3,6 +3,7 @@
 //! Nothing here parses more than it must, so that a test sees what really went over the wire.
 
 mod lab;
+mod multiplexed;
 mod peer;
 mod server;
 mod streams;
@@ -10,6 +11,7 @@ mod strict;
 mod tls;
 
 pub use lab::{Lab, Setup};
+pub use multiplexed::{Answer, Multiplexed};
 pub use peer::{Message, Peer};
 pub use server::{Answering, Server};
 pub use streams::{Reply, Streams, get, request};

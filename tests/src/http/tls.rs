@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use deston::model::{Alpn, Certificate, Tls, TlsSettings, TlsVersion};
+use deston::model::{
+    Alpn, Certificate, ServerProtocol, ServerTls, ServerTlsSettings, Speech, Tls, TlsSettings,
+    TlsVersion,
+};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
@@ -89,6 +92,25 @@ impl Authority {
             alpn: vec![Alpn::H2, Alpn::Http11],
             strict_sni: true,
         }
+    }
+
+    /// How a server of a certificate of this authority is spoken to, whoever it may be.
+    pub fn speech(&self, host: &str, protocol: ServerProtocol) -> Speech {
+        self.speech_with(host, protocol, None)
+    }
+
+    /// As `speech`, with a certificate to show.
+    pub fn speech_with(
+        &self,
+        host: &str,
+        protocol: ServerProtocol,
+        own: Option<Certificate>,
+    ) -> Speech {
+        let name = ServerName::try_from(host.to_owned()).expect("a host");
+        let settings =
+            ServerTlsSettings { name, verify: true, roots: Some(vec![self.root()]), own };
+        let tls = ServerTls::new(settings, protocol).expect("usable settings");
+        Speech { protocol, tls: Some(tls) }
     }
 
     /// A client that believes this authority, offers `alpn` and shows `own` if asked.

@@ -19,7 +19,7 @@ use super::value::{self, Zero};
 use crate::model::{Access, OnStop, XdpMode};
 pub(super) use listener::{Listener, RateLimit};
 pub(super) use pool::{Health, Outlier, Pool, Server, Sticky};
-pub(super) use tls::{Certificate, Tls};
+pub(super) use tls::{Certificate, ServerTls, Tls};
 
 /// The file.
 pub(super) struct File {

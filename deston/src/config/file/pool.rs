@@ -3,8 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::ServerTls;
 use crate::config::names::{
-    self, ALGORITHMS, AlgorithmName, HEALTH_KINDS, HealthKind, ON_DOWN, STICKY_BY, StickyBy,
+    self, ALGORITHMS, AlgorithmName, HEALTH_KINDS, HealthKind, ON_DOWN, ProtocolName,
+    SERVER_PROTOCOLS, STICKY_BY, StickyBy,
 };
 use crate::config::problem::Span;
 use crate::config::section::{Field, Section};
@@ -65,6 +67,8 @@ pub(in crate::config) struct Server {
     pub(in crate::config) weight: Field<u16>,
     pub(in crate::config) max_connections: Field<u32>,
     pub(in crate::config) drain: Field<bool>,
+    pub(in crate::config) protocol: Field<ProtocolName>,
+    pub(in crate::config) tls: ServerTls,
 }
 
 impl Pool {
@@ -139,7 +143,7 @@ impl Sticky {
 impl Server {
     /// A `[[server]]`.
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        section.later(&["backup", "protocol", "slow_start", "proxy_protocol", "tls"]);
+        section.later(&["backup", "slow_start", "proxy_protocol"]);
         Self {
             header: section.header(),
             name: section.get("name", value::name),
@@ -149,6 +153,8 @@ impl Server {
             weight: section.get("weight", value::number(1..=u16::MAX)),
             max_connections: section.get("max_connections", value::number(1..=u32::MAX)),
             drain: section.get("drain", value::flag),
+            protocol: section.get("protocol", value::one_of(&SERVER_PROTOCOLS)),
+            tls: ServerTls::read(section.child("tls")),
         }
     }
 }

@@ -28,6 +28,28 @@ pub(in crate::config) struct Certificate {
     pub(in crate::config) key: Field<pem::Key>,
 }
 
+/// `[server.tls]`.
+pub(in crate::config) struct ServerTls {
+    pub(in crate::config) header: Option<Span>,
+    pub(in crate::config) sni: Field<String>,
+    pub(in crate::config) verify: Field<bool>,
+    pub(in crate::config) ca: Field<Option<Vec<CertificateDer<'static>>>>,
+    pub(in crate::config) own: Certificate,
+}
+
+impl ServerTls {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let base = section.base();
+        Self {
+            header: section.header(),
+            sni: section.get("sni", value::text),
+            verify: section.get("verify", value::flag),
+            ca: section.get("ca", pem::optional_certificates(base)),
+            own: Certificate::read(section),
+        }
+    }
+}
+
 impl Tls {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         section.later(&["acme"]);

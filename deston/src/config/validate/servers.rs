@@ -6,11 +6,12 @@ use std::num::{NonZeroU16, NonZeroU32};
 use deston_common::limits::MAX_POOL_SERVERS;
 
 use super::pools::{Draft, ServerDraft, Users};
-use super::{check_names, host};
+use super::{check_names, host, tls};
 use crate::config::file;
+use crate::config::names::ProtocolName;
 use crate::config::problem::{Problem, Problems};
 use crate::config::resolve::Resolver;
-use crate::model::Server;
+use crate::model::{Server, ServerProtocol, Speech};
 
 /// The port of a server that names none.
 const DEFAULT_PORT: u16 = 3000;
@@ -32,6 +33,7 @@ pub(super) fn server(
         problems.add(Problem::near(span, message));
         return None;
     }
+    let speech = speech(file, users, problems);
     let unnamed = if address.port() == 0 { ip.to_string() } else { address.to_string() };
     let server = Server {
         name: file.name.or(unnamed)?,
@@ -39,6 +41,7 @@ pub(super) fn server(
         weight: NonZeroU16::new(file.weight.or(1)?)?,
         max_connections: NonZeroU32::new(file.max_connections.or(1000)?)?,
         drain: file.drain.or(false)?,
+        speech: speech?,
     };
     Some(ServerDraft {
         server,
@@ -66,6 +69,24 @@ fn port(file: &file::Server, users: Option<Users>, problems: &Problems) -> Optio
     };
     problems.add(Problem::near(file.port.span(), message).help(help));
     None
+}
+
+/// How layer 7 speaks to it.
+fn speech(file: &file::Server, users: Option<Users>, problems: &Problems) -> Option<Speech> {
+    let tls = tls::server(&file.tls, &file.address, file.protocol.given(), problems);
+    let written = file.protocol.given().map(|at| at.key.clone()).or(file.tls.header.clone());
+    if let Some(span) = written.filter(|_| users.is_some_and(|users| users.l4)) {
+        let message = "`protocol` and [server.tls] are for layer 7, and this server's pool serves \
+                       layer 4, which passes bytes as they are";
+        problems.add(Problem::at(span, message).help("remove it, or use another pool"));
+        return None;
+    }
+    let protocol = match file.protocol.or(ProtocolName::Auto)? {
+        ProtocolName::Auto => ServerProtocol::Auto,
+        ProtocolName::H1 => ServerProtocol::Http1,
+        ProtocolName::H2 | ProtocolName::H2c => ServerProtocol::Http2,
+    };
+    Some(Speech { protocol, tls: tls? })
 }
 
 /// Reports what is wrong with the servers of a pool together.

@@ -1,9 +1,15 @@
-//! `[listener.tls]`: certificates with their keys, and what they are served by.
+//! `[listener.tls]` and `[server.tls]`: certificates with their keys, and what is made of them.
+
+use rustls::pki_types::ServerName;
 
 use crate::config::file;
+use crate::config::names::ProtocolName;
 use crate::config::problem::{Problem, Problems, Span};
-use crate::config::section::Field;
-use crate::model::{Alpn, Certificate, ClientAuth, Tls, TlsError, TlsSettings, TlsVersion};
+use crate::config::section::{At, Field};
+use crate::model::{
+    Alpn, Certificate, ClientAuth, ServerProtocol, ServerTls, ServerTlsSettings, Tls, TlsError,
+    TlsSettings, TlsVersion,
+};
 
 /// TLS, if there is some; `None` if what is written is wrong.
 pub(super) fn tls(file: &file::Tls, h2: bool, problems: &Problems) -> Option<Option<Tls>> {
@@ -73,6 +79,55 @@ fn client_auth(file: &file::Tls, problems: &Problems) -> Option<Option<ClientAut
                 problems.add(Problem::at(at.key.clone(), message));
             }
             Some(None)
+        }
+    }
+}
+
+/// TLS towards a server, if there is some; `None` if what is written is wrong.
+pub(super) fn server(
+    file: &file::ServerTls,
+    address: &Field<String>,
+    protocol: Option<&At<ProtocolName>>,
+    problems: &Problems,
+) -> Option<Option<ServerTls>> {
+    let Some(header) = &file.header else {
+        if let Some(at) = protocol.filter(|at| at.value == ProtocolName::H2) {
+            let message = "`protocol = \"h2\"` is HTTP/2 under TLS, and there is no [server.tls]";
+            problems.add(Problem::at(at.span.clone(), message).help("write `h2c`, or add it"));
+            return None;
+        }
+        return Some(None);
+    };
+    if let Some(at) = protocol.filter(|at| at.value == ProtocolName::H2c) {
+        let message = "`protocol = \"h2c\"` is HTTP/2 in clear, and there is [server.tls]";
+        problems.add(Problem::at(at.span.clone(), message).help("write `h2`, or remove it"));
+        return None;
+    }
+    let own = match (&file.own.cert, &file.own.key) {
+        (Field::Absent, Field::Absent) => None,
+        _ => Some(certificate(&file.own, problems)?),
+    };
+    let host = file.sni.or(address.or("localhost".to_owned())?)?;
+    let Ok(name) = ServerName::try_from(host.clone()) else {
+        let span = file.sni.span().or(address.span()).unwrap_or_else(|| header.clone());
+        let message = format!("{host:?} cannot be the name of a server in a certificate");
+        problems.add(Problem::at(span, message).help("write `sni`, a host name or an address"));
+        return None;
+    };
+    let verify = file.verify.or(true)?;
+    let roots = file.ca.or(None)?;
+    let settings = ServerTlsSettings { name, verify, roots, own };
+    let protocol = match protocol.map(|at| at.value) {
+        None | Some(ProtocolName::Auto) => ServerProtocol::Auto,
+        Some(ProtocolName::H1) => ServerProtocol::Http1,
+        Some(ProtocolName::H2 | ProtocolName::H2c) => ServerProtocol::Http2,
+    };
+    match ServerTls::new(settings, protocol) {
+        Ok(tls) => Some(Some(tls)),
+        Err(error) => {
+            let span = file.own.cert.span().or(file.ca.span()).unwrap_or_else(|| header.clone());
+            problems.add(Problem::at(span, error.to_string()));
+            None
         }
     }
 }

@@ -17,9 +17,9 @@ use super::error::{Error, Side};
 use super::exchange::exchange;
 use super::headers::{self, Upgrade};
 use super::upgrade::Tunnel;
+use super::upstream::Upstream;
 use super::validate::{self, Coding, Refusal};
-use super::wire::Upstream;
-use super::{http2, respond};
+use super::{respond, versions};
 use crate::live::Serving;
 use crate::model::Layer;
 
@@ -65,7 +65,7 @@ async fn forward(
     covered(&head, downstream)?;
     let upgrade = asked_upgrade(&head, &body);
     if head.version == Version::HTTP_2 {
-        http2::downgrade(&mut head.headers, body.is_end_stream());
+        versions::downgrade(&mut head.headers, body.is_end_stream());
     }
     let asked = prepare(&mut head, &serving, downstream, upgrade);
     let body = RequestBody::new(body, downstream);

@@ -2,14 +2,14 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::downstream::Downstream;
-use super::wire::Upstream;
+use super::upstream::{Upstream, unwoken};
 
 /// A request's body, on its way to a server.
 pub(super) enum RequestBody {
@@ -128,9 +128,13 @@ impl Streamed {
         {
             self.upstream = None;
         }
-        // Only polling the connection brings frames, so that they have nobody to wake.
-        let mut unwoken = Context::from_waker(Waker::noop());
-        let polled = Pin::new(&mut self.incoming).poll_frame(&mut unwoken);
+        // Where only polling the connection brings frames, they have nobody to wake.
+        let polled = match &self.upstream {
+            Some(upstream) if !upstream.is_polled_by_its_reader() => {
+                Pin::new(&mut self.incoming).poll_frame(cx)
+            }
+            Some(_) | None => Pin::new(&mut self.incoming).poll_frame(&mut unwoken()),
+        };
         match &polled {
             Poll::Ready(Some(Ok(_))) if !self.incoming.is_end_stream() => self.downstream.sent(),
             Poll::Ready(Some(Ok(_)) | None) => self.end(),

@@ -6,15 +6,16 @@
 
 use std::rc::Rc;
 
+use http::header::UPGRADE;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
 use super::body::RequestBody;
 use super::downstream::Downstream;
 use super::error::Error;
-use super::wire::{Failure, Upstream};
+use super::upstream::{Failure, Upstream};
 use crate::live::Pool;
-use crate::proxy::connect::{Found, Search};
+use crate::proxy::connect::{Dialect, Found, Search};
 
 /// One request's way to a server.
 struct Exchange<'a> {
@@ -22,6 +23,8 @@ struct Exchange<'a> {
     search: Search<'a>,
     /// Whether a pooled connection may be used.
     pooled: bool,
+    /// Whether that may be one of HTTP/2.
+    may_share: bool,
 }
 
 /// Sends a request to a server of `pool` and returns the response's head, with the connection its
@@ -31,8 +34,12 @@ pub(super) async fn exchange(
     pool: &Pool,
     downstream: &Rc<Downstream>,
 ) -> Result<(Response<Incoming>, Upstream), Error> {
-    let search = Search::new(pool, downstream.client.address, &downstream.client.key);
-    let exchange = Exchange { downstream, search, pooled: true };
+    // A connection that is to be switched cannot be shared (RFC 9113 8.6).
+    let may_share = !request.headers().contains_key(UPGRADE);
+    let dialect = if may_share { Dialect::Http } else { Dialect::Http1 };
+    let client = &downstream.client;
+    let search = Search::new(pool, client.address, &client.key, dialect);
+    let exchange = Exchange { downstream, search, pooled: true, may_share };
     exchange.run(request).await
 }
 
@@ -91,13 +98,17 @@ impl Exchange<'_> {
 
     /// An idle connection of this worker to the next server, or a fresh one.
     async fn connection(&mut self) -> Result<Upstream, Error> {
-        let idle = self.pooled.then_some(&self.downstream.client.worker.upstreams);
-        match self.search.next(|server| idle?.take(server)).await? {
+        let upstreams = &self.downstream.client.worker.upstreams;
+        let pooled = self.pooled.then_some(upstreams);
+        match self.search.next(|server| pooled?.take(server, self.may_share)).await? {
             Found::Taken(upstream) => Ok(upstream),
             Found::Fresh(connected) => {
                 let server = connected.slot.server().address();
-                let upstream = Upstream::new(connected).await;
-                upstream.map_err(|source| Error::NotSent { server, source })
+                let spoken = Upstream::new(connected).await;
+                let (upstream, shared) =
+                    spoken.map_err(|source| Error::NotSent { server, source })?;
+                shared.into_iter().for_each(|shared| upstreams.keep(shared));
+                Ok(upstream)
             }
         }
     }

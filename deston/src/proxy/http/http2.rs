@@ -8,8 +8,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Request};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
@@ -71,24 +70,6 @@ pub(super) async fn requests(
     }
     let mut aborting = client.worker.closing.clone();
     run(&mut connection, &streams, aborting.aborting()).await.unwrap_or(End::Aborted)
-}
-
-/// Makes a request's fields those of HTTP/1.1, where they differ.
-pub(super) fn downgrade(headers: &mut HeaderMap, bodiless: bool) {
-    // RFC 9113 8.2.3: a client may send each cookie in a field of its own.
-    let mut cookies = headers.get_all(COOKIE).iter();
-    if let (Some(first), Some(second)) = (cookies.next(), cookies.next()) {
-        let all: Vec<&[u8]> =
-            [first, second].into_iter().chain(cookies).map(HeaderValue::as_bytes).collect();
-        // Bytes of valid values are valid together.
-        if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
-            headers.insert(COOKIE, joined);
-        }
-    }
-    // The end of a stream is the end of the body, which HTTP/1.1 has to be told (RFC 9112 6.3).
-    if !bodiless && !headers.contains_key(CONTENT_LENGTH) {
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
 }
 
 /// Lets hyper work until it is done or nothing has been asked for long enough; `None` once `signal`

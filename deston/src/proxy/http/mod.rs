@@ -20,11 +20,14 @@ mod http2;
 mod negotiate;
 mod respond;
 mod serve;
+mod shared;
 mod task;
 mod timer;
 mod upgrade;
+mod upstream;
 mod upstreams;
 mod validate;
+mod versions;
 mod wire;
 
 pub(super) use serve::serve;

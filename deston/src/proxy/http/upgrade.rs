@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::wire::{Switched, Upstream};
+use super::upstream::{Switched, Upstream};
 use crate::proxy::relay::relay;
 use crate::proxy::stream::Stream;
 use crate::proxy::worker::Worker;
@@ -35,6 +35,6 @@ pub(super) async fn run(mut downstream: Stream, tunnel: Tunnel, worker: &Worker)
     let relayed = relay(&mut downstream, &mut upstream, buffers, tunnel.idle, cutting).await;
     let (forward, reply) = (relayed.forward_bytes, relayed.reply_bytes);
     tracing::trace!(server = slot.server().name(), forward, reply, end = ?relayed.end, "tunnelled");
-    let upstream = connect::Upstream { stream: upstream, slot };
+    let upstream = connect::Upstream { stream: upstream, slot, is_h2: false };
     close::relayed(&relayed.end, downstream, upstream, buffers, &mut closing).await;
 }

@@ -12,8 +12,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
+use super::shared::Shared;
 use super::task::Task;
-use super::wire::{IdleUpstream, Upstream};
+use super::upstream::{IdleUpstream, Left, Upstream};
 use crate::live::Server;
 
 /// How often idle connections are looked through. A dead or expired one is not used meanwhile
@@ -39,6 +40,8 @@ struct Shelf {
     server: Arc<Server>,
     /// The one used last at the back.
     idle: VecDeque<Kept>,
+    /// Of HTTP/2, busy or not.
+    shared: Vec<Shared>,
     /// A connection was put here.
     filled: Rc<Notify>,
     /// Empty at the last sweep.
@@ -54,8 +57,11 @@ struct Kept {
 }
 
 impl Upstreams {
-    /// Takes an idle connection to `server` that is still good.
-    pub(super) fn take(&self, server: &Arc<Server>) -> Option<Upstream> {
+    /// Takes an idle connection to `server` that is still good, or a stream of a shared one.
+    pub(super) fn take(&self, server: &Arc<Server>, may_share: bool) -> Option<Upstream> {
+        if may_share && let Some(shared) = self.share(server) {
+            return Some(shared);
+        }
         loop {
             let mut kept = self.shelves.with(server, |shelf| shelf.idle.pop_back())??;
             if kept.expires > Instant::now() && kept.upstream.is_alive() {
@@ -64,15 +70,34 @@ impl Upstreams {
         }
     }
 
+    /// A stream, if a shared connection has room and the server a slot.
+    fn share(&self, server: &Arc<Server>) -> Option<Upstream> {
+        let lease = |shelf: &mut Shelf| {
+            let shared = shelf.shared.iter().find(|shared| shared.has_room())?;
+            Some(Upstream::of_shared(shared.lease(), server.claim()?))
+        };
+        self.shelves.with(server, lease)?
+    }
+
+    /// Keeps a connection for requests to share.
+    pub(super) fn keep(&self, shared: Shared) {
+        let server = Arc::clone(shared.server());
+        self.shelves.put(&server, |shelf| shelf.shared.push(shared));
+    }
+
     /// Keeps a connection whose response has ended, if it can be used again.
     pub(super) fn park(&self, upstream: Upstream) {
         let limit = upstream.idle_limit();
         if limit.is_zero() {
             return;
         }
-        let Some(upstream) = upstream.park() else { return };
+        let Left::Idle(upstream) = upstream.park() else { return };
         let Some(expires) = Instant::now().checked_add(limit) else { return };
-        self.shelves.put(Kept { upstream, expires });
+        let server = Arc::clone(upstream.server());
+        self.shelves.put(&server, |shelf| {
+            shelf.idle.push_back(Kept { upstream, expires });
+            shelf.filled.notify_one();
+        });
     }
 }
 
@@ -85,20 +110,19 @@ impl Shelves {
         Arc::ptr_eq(&shelf.server, server).then(|| look(shelf))
     }
 
-    fn put(self: &Rc<Self>, kept: Kept) {
-        let server = Arc::clone(kept.upstream.server());
-        let index = index(&server);
+    /// Puts something on the shelf of `server`.
+    fn put(self: &Rc<Self>, server: &Arc<Server>, put: impl FnOnce(&mut Shelf)) {
+        let index = index(server);
         let mut shelves = self.by_id.borrow_mut();
         if shelves.len() <= index {
             shelves.resize_with(index + 1, || None);
         }
         let Some(entry) = shelves.get_mut(index) else { return };
         let shelf = match entry {
-            Some(shelf) if Arc::ptr_eq(&shelf.server, &server) => shelf,
-            Some(_) | None => entry.insert(Box::new(Shelf::new(server, self))),
+            Some(shelf) if Arc::ptr_eq(&shelf.server, server) => shelf,
+            Some(_) | None => entry.insert(Box::new(Shelf::new(Arc::clone(server), self))),
         };
-        shelf.idle.push_back(kept);
-        shelf.filled.notify_one();
+        put(shelf);
         drop(shelves);
         self.start_sweeper();
     }
@@ -118,7 +142,8 @@ impl Shelves {
         for entry in shelves.iter_mut() {
             let Some(shelf) = entry else { continue };
             shelf.idle.retain_mut(|kept| kept.expires > now && kept.upstream.is_alive());
-            let spare = shelf.idle.is_empty();
+            shelf.shared.retain(|shared| !shared.is_spent(now));
+            let spare = shelf.idle.is_empty() && shelf.shared.is_empty();
             if spare && shelf.spare {
                 *entry = None;
             } else {
@@ -134,7 +159,14 @@ impl Shelf {
     fn new(server: Arc<Server>, shelves: &Rc<Shelves>) -> Self {
         let filled = Rc::new(Notify::new());
         let watcher = watch(Arc::clone(&server), Rc::clone(&filled), Rc::downgrade(shelves));
-        Self { server, idle: VecDeque::new(), filled, spare: false, _watcher: Task::start(watcher) }
+        Self {
+            server,
+            idle: VecDeque::new(),
+            shared: Vec::new(),
+            filled,
+            spare: false,
+            _watcher: Task::start(watcher),
+        }
     }
 }
 

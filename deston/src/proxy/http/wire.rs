@@ -1,13 +1,10 @@
 //! One HTTP/1 connection to a server, polled by whoever holds it.
 
 use std::cell::Cell;
-use std::fmt;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -17,13 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::RequestBody;
 use super::clock::Clock;
+use super::upstream::{Failure, unwoken};
 use super::validate::HEADER_BYTES;
-use crate::live::{IdleSlot, Server, Slot};
-use crate::proxy::connect;
 use crate::proxy::stream::Stream;
 
 /// hyper's two ends of a connection, joined again: neither does anything unless `Wire` is polled.
-struct Wire {
+pub(super) struct Wire {
     sender: SendRequest<RequestBody>,
     connection: Option<http1::Connection<TokioIo<Socket>, RequestBody>>,
     heard: Rc<Cell<bool>>,
@@ -31,81 +27,16 @@ struct Wire {
     ended: bool,
 }
 
-/// A busy connection to a server.
-pub(super) struct Upstream {
-    // Boxed: it is moved with every request, and is some hundred bytes long.
-    wire: Box<Wire>,
-    /// It has served a request before.
-    reused: bool,
-    /// How long it may stay unused after this request.
-    idle_limit: Duration,
-    // After `wire`: the slot is free once the socket is closed.
-    slot: Slot,
-}
-
-/// A connection to a server that waits for a request.
-pub(super) struct IdleUpstream {
-    wire: Box<Wire>,
-    // After `wire`, as in `Upstream`.
-    slot: IdleSlot,
-}
-
-/// Why a request got no response.
-#[expect(clippy::large_enum_variant, reason = "moved once, on a path that is not hot")]
-pub(super) enum Failure {
-    /// No byte of it was written; here it is.
-    NotSent(Request<RequestBody>, hyper::Error),
-    /// Some of it may have been written.
-    Lost {
-        /// Why.
-        error: hyper::Error,
-        /// Whether a byte of a response came.
-        heard: bool,
-    },
-    /// The clock says that the response is overdue.
-    Overdue,
-}
-
-/// What is left of a connection that switched protocols.
-pub(super) struct Switched {
-    /// The socket, with what the server sent after its 101 put back.
-    pub(super) stream: Stream,
-    /// The server's slot; to be dropped after the socket.
-    pub(super) slot: Slot,
-}
-
-impl Upstream {
+impl Wire {
     /// Speaks HTTP/1 on a connected socket.
-    pub(super) async fn new(connected: connect::Upstream) -> Result<Self, hyper::Error> {
-        let connect::Upstream { stream, slot } = connected;
+    pub(super) async fn new(stream: Stream) -> Result<Self, hyper::Error> {
         let heard = Rc::new(Cell::new(false));
         let socket = Socket { stream, heard: Rc::clone(&heard) };
         let (sender, connection) = http1::Builder::new()
             .max_header_size(HEADER_BYTES)
             .handshake(TokioIo::new(socket))
             .await?;
-        let wire = Box::new(Wire { sender, connection: Some(connection), heard, ended: false });
-        Ok(Self { wire, reused: false, idle_limit: Duration::ZERO, slot })
-    }
-
-    /// The server at the other end.
-    pub(super) fn server(&self) -> &Arc<Server> {
-        self.slot.server()
-    }
-
-    /// Whether it has served a request before, so that it may have been closed meanwhile.
-    pub(super) fn is_reused(&self) -> bool {
-        self.reused
-    }
-
-    /// How long it may stay unused after this request; zero: not at all.
-    pub(super) fn idle_limit(&self) -> Duration {
-        self.idle_limit
-    }
-
-    /// Sets how long it may stay unused after this request.
-    pub(super) fn set_idle_limit(&mut self, limit: Duration) {
-        self.idle_limit = limit;
+        Ok(Self { sender, connection: Some(connection), heard, ended: false })
     }
 
     /// Sends a request; returns once the response's head is there.
@@ -114,19 +45,19 @@ impl Upstream {
         request: Request<RequestBody>,
         clock: &Clock,
     ) -> Result<Response<Incoming>, Failure> {
-        self.wire.heard.set(false);
-        let mut response = pin!(self.wire.sender.try_send_request(request));
-        // Only polling the wire brings the response, so that it has nobody to wake.
-        let mut unwoken = Context::from_waker(Waker::noop());
+        self.heard.set(false);
+        let mut response = pin!(self.sender.try_send_request(request));
+        let connection = &mut self.connection;
+        let ended = &mut self.ended;
         let outcome = std::future::poll_fn(|cx| {
-            let ended = self.wire.poll(cx).is_ready();
-            if let Poll::Ready(outcome) = response.as_mut().poll(&mut unwoken) {
+            let over = drive(connection, ended, cx).is_ready();
+            if let Poll::Ready(outcome) = response.as_mut().poll(&mut unwoken()) {
                 return Poll::Ready(Some(outcome));
             }
-            if ended {
+            if over {
                 // A request that hyper has not begun to write comes back when hyper is gone.
-                self.wire.connection = None;
-                return response.as_mut().poll(&mut unwoken).map(Some);
+                *connection = None;
+                return response.as_mut().poll(&mut unwoken()).map(Some);
             }
             if clock.is_overdue() { Poll::Ready(None) } else { Poll::Pending }
         })
@@ -136,7 +67,7 @@ impl Upstream {
             Some(Err(mut failure)) => Err(match failure.take_message() {
                 Some(request) => Failure::NotSent(request, failure.into_error()),
                 None => {
-                    let heard = self.wire.heard.get();
+                    let heard = self.heard.get();
                     Failure::Lost { error: failure.into_error(), heard }
                 }
             }),
@@ -146,77 +77,39 @@ impl Upstream {
 
     /// Moves bytes both ways. Ready once the connection has ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.wire.poll(cx)
-    }
-
-    /// Makes it wait for another request. `None` if it cannot: it is closed then, or its server
-    /// needs the slot.
-    pub(super) fn park(mut self) -> Option<IdleUpstream> {
-        self.wire.is_reusable().then_some(())?;
-        let Self { wire, slot, .. } = self;
-        match slot.park() {
-            Ok(slot) => Some(IdleUpstream { wire, slot }),
-            Err(slot) => {
-                drop(wire);
-                drop(slot);
-                None
-            }
-        }
-    }
-
-    /// Takes the socket back after a 101. `None` if the server has closed it meanwhile.
-    pub(super) fn switch(mut self) -> Option<Switched> {
-        // hyper lets go of the socket when polled next, without waiting for anything.
-        let ended = self.wire.poll(&mut Context::from_waker(Waker::noop()));
-        ended.is_ready().then_some(())?;
-        let Self { wire, slot, .. } = self;
-        let parts = wire.connection?.into_parts();
-        let mut stream = parts.io.into_inner().stream;
-        stream.put_back(parts.read_buf);
-        Some(Switched { stream, slot })
-    }
-}
-
-impl IdleUpstream {
-    /// The server at the other end.
-    pub(super) fn server(&self) -> &Arc<Server> {
-        self.slot.server()
-    }
-
-    /// Whether the server has neither closed it nor sent anything.
-    pub(super) fn is_alive(&mut self) -> bool {
-        self.wire.is_reusable()
-    }
-
-    /// Takes it into use.
-    pub(super) fn wake(self) -> Upstream {
-        let Self { wire, slot } = self;
-        Upstream { wire, reused: true, idle_limit: Duration::ZERO, slot: slot.wake() }
-    }
-}
-
-impl Wire {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(connection) = &mut self.connection
-            && !self.ended
-        {
-            // How it ended is told to the request, or to the reader of its response's body.
-            let _ = ready!(Pin::new(connection).poll(cx));
-            self.ended = true;
-        }
-        Poll::Ready(())
+        drive(&mut self.connection, &mut self.ended, cx)
     }
 
     /// Lets hyper notice what has arrived, a FIN above all, then asks it. Nobody is to be woken.
-    fn is_reusable(&mut self) -> bool {
-        self.poll(&mut Context::from_waker(Waker::noop())).is_pending() && self.sender.is_ready()
+    pub(super) fn is_reusable(&mut self) -> bool {
+        self.poll(&mut unwoken()).is_pending() && self.sender.is_ready()
+    }
+
+    /// Takes the socket back after a 101, with what came after that put back. `None` if the server
+    /// has closed it meanwhile.
+    pub(super) fn switch(mut self) -> Option<Stream> {
+        // hyper lets go of the socket when polled next, without waiting for anything.
+        self.poll(&mut unwoken()).is_ready().then_some(())?;
+        let parts = self.connection?.into_parts();
+        let mut stream = parts.io.into_inner().stream;
+        stream.put_back(parts.read_buf);
+        Some(stream)
     }
 }
 
-impl fmt::Debug for IdleUpstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IdleUpstream").field("slot", &self.slot).finish_non_exhaustive()
+fn drive(
+    connection: &mut Option<http1::Connection<TokioIo<Socket>, RequestBody>>,
+    ended: &mut bool,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    if let Some(connection) = connection
+        && !*ended
+    {
+        // How it ended is told to the request, or to the reader of its response's body.
+        let _ = ready!(Pin::new(connection).poll(cx));
+        *ended = true;
     }
+    Poll::Ready(())
 }
 
 /// A server's socket, which remembers whether anything came.
