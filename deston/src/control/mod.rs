@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use carrier::{Carrier, NoCarrier};
-pub use health::{NetworkProbe, Probe, Probes, Target, Transition};
+pub use health::{NetworkProbe, Probe, Probes, Subject, Target, Transition};
 pub use hold::{Beside, Held};
 pub use kernel::{KernelDatapath, NotTaken};
 pub use ports::host_ports;

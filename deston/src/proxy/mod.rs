@@ -19,7 +19,7 @@ mod tcp;
 #[cfg(test)]
 mod testing;
 mod thread;
-mod tls;
+pub(crate) mod tls;
 mod udp;
 mod worker;
 
@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use listen::{BindError, Bound};
+pub(crate) use stream::Stream;
 pub use thread::Drained;
 
 use crate::{live, model};

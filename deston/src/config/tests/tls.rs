@@ -7,7 +7,7 @@ use rcgen::CertifiedKey;
 use super::{lookup, parse};
 use crate::config::resolve::Resolver;
 use crate::config::{Report, parse_with};
-use crate::model::{Alpn, Layer, Model, Tls, TlsVersion};
+use crate::model::{Alpn, Layer, Model, ServerProtocol, Speech, Tls, TlsVersion};
 
 /// A directory with certificates, gone with the test.
 struct Files(PathBuf);
@@ -168,4 +168,88 @@ fn tls_is_for_layer_7() {
     let text = "[load_balancer]\n[load_balancer.tls]\n[[server]]\nport = 1";
     let report = parse(text).expect_err("layer 4");
     assert!(report.lines().any(|line| line.contains("`tls` is for layer 7")));
+}
+
+impl Files {
+    /// The servers of a layer 7 pool, whose one server has these keys.
+    fn server(&self, keys: &str) -> Result<Model, Report> {
+        let text = format!("[load_balancer]\nlayer = \"L7\"\n[[server]]\n{keys}");
+        let name = self.0.join("config.toml").display().to_string();
+        parse_with(&name, &text, &mut Resolver::new(lookup))
+    }
+
+    fn speech(&self, keys: &str) -> Speech {
+        self.server(keys).unwrap().pools[0].servers[0].speech.clone()
+    }
+
+    fn server_errors(&self, keys: &str) -> Vec<String> {
+        let report = self.server(keys).expect_err("the text is invalid");
+        let line = |line: String| line.rsplit_once("config.toml:").unwrap().1.to_owned();
+        report.lines().map(line).collect()
+    }
+}
+
+#[test]
+fn a_server_is_spoken_to_in_clear_unless_told_otherwise() {
+    let files = Files::new("speech");
+    assert_eq!(files.speech(""), Speech::default());
+    for (protocol, expected) in [
+        ("auto", ServerProtocol::Auto),
+        ("h1", ServerProtocol::Http1),
+        ("h2c", ServerProtocol::Http2),
+    ] {
+        let speech = files.speech(&format!("protocol = \"{protocol}\""));
+        assert_eq!((speech.protocol, speech.tls), (expected, None));
+    }
+}
+
+#[test]
+fn a_server_under_tls_must_be_who_its_address_says_or_sni() {
+    let files = Files::new("sni");
+    let name = |keys: &str| {
+        let tls = files.speech(&format!("{keys}\n[server.tls]\nca = \"a.pem\"")).tls;
+        tls.unwrap().name().to_str().into_owned()
+    };
+    assert_eq!(name("address = \"app\""), "app");
+    assert_eq!(name("address = \"192.0.2.1\""), "192.0.2.1");
+    let other = "address = \"app\"\n[server.tls]\nca = \"a.pem\"\nsni = \"b.example\"\n\
+                 cert = \"b.pem\"\nkey = \"b.key\"";
+    let tls = files.speech(other).tls.unwrap();
+    assert_eq!(tls.name().to_str(), "b.example");
+    files.speech("[server.tls]\nverify = false");
+}
+
+#[test]
+fn a_servers_protocol_goes_with_its_tls() {
+    let files = Files::new("protocol");
+    assert_eq!(
+        files.server_errors("protocol = \"h2\""),
+        [
+            "4:12: `protocol = \"h2\"` is HTTP/2 under TLS, and there is no [server.tls] (write `h2c`, \
+          or add it)"
+        ]
+    );
+    assert_eq!(
+        files.server_errors("protocol = \"h2c\"\n[server.tls]\nverify = false"),
+        [
+            "4:12: `protocol = \"h2c\"` is HTTP/2 in clear, and there is [server.tls] (write `h2`, or \
+          remove it)"
+        ]
+    );
+    assert_eq!(
+        files.server_errors("[server.tls]\nca = \"a.pem\"\nsni = \"a b\""),
+        [
+            "6:7: \"a b\" cannot be the name of a server in a certificate (write `sni`, a host name or \
+          an address)"
+        ]
+    );
+}
+
+#[test]
+fn a_server_of_layer_4_is_spoken_to_by_its_clients() {
+    for keys in ["protocol = \"h1\"", "[server.tls]\nverify = false"] {
+        let report = parse(&format!("[load_balancer]\n[[server]]\n{keys}")).expect_err("layer 4");
+        let lines: Vec<String> = report.lines().collect();
+        assert!(lines[0].contains("are for layer 7, and this server's pool serves layer 4"));
+    }
 }

@@ -17,10 +17,10 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-pub use probe::{NetworkProbe, Probe, Target};
+pub use probe::{NetworkProbe, Probe, Subject, Target};
 
 use super::servers::{Condition, ServerKey};
-use crate::model::{Checks, Health};
+use crate::model::Checks;
 
 /// Transitions that may wait for the reconciler; more make probes wait.
 const EVENTS: usize = 256;
@@ -53,7 +53,7 @@ pub struct Probes<P> {
 
 #[derive(Debug)]
 struct Watched {
-    health: Health,
+    subject: Subject,
     task: AbortHandle,
     number: u64,
 }
@@ -67,16 +67,16 @@ impl<P: Probe> Probes<P> {
     }
 
     /// Probes exactly these servers. One that is probed with the same settings goes on undisturbed.
-    pub fn follow(&mut self, wanted: impl Iterator<Item = (ServerKey, Health, Condition)>) {
+    pub fn follow(&mut self, wanted: impl Iterator<Item = (ServerKey, Subject, Condition)>) {
         let mut before = std::mem::take(&mut self.watched);
-        for (server, health, condition) in wanted {
+        for (server, subject, condition) in wanted {
             let watched = match before.remove(&server) {
-                Some(watched) if watched.health == health => Some(watched),
+                Some(watched) if watched.subject == subject => Some(watched),
                 Some(watched) => {
                     watched.task.abort();
-                    self.begin(&server, health, condition)
+                    self.begin(&server, subject, condition)
                 }
-                None => self.begin(&server, health, condition),
+                None => self.begin(&server, subject, condition),
             };
             self.watched.extend(watched.map(|watched| (server, watched)));
         }
@@ -103,17 +103,17 @@ impl<P: Probe> Probes<P> {
     fn begin(
         &mut self,
         server: &ServerKey,
-        health: Health,
+        subject: Subject,
         condition: Condition,
     ) -> Option<Watched> {
-        let target = Target::of(server.address, &health)?;
-        let Checks { interval, timeout, rise, fall, .. } = *health.checks()?;
+        let target = Target::of(server.address, &subject)?;
+        let Checks { interval, timeout, rise, fall, .. } = *subject.health.checks()?;
         self.started += 1;
         let number = self.started;
         let streak = Streak { condition, rise, fall, against: 0 };
         let watch = Watch { server: server.clone(), target, interval, timeout, streak, number };
         let task = self.tasks.spawn(watch.run(self.probe.clone(), self.sender.clone()));
-        Some(Watched { health, task, number })
+        Some(Watched { subject, task, number })
     }
 }
 

@@ -8,11 +8,12 @@ use std::pin::pin;
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
-use crate::model::{Health, HttpCheck};
+use crate::model::{Health, HttpCheck, ServerProtocol, Speech};
+use crate::proxy::{Stream, tls};
 
 /// What a probe goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,18 +22,36 @@ pub struct Target {
     pub address: SocketAddr,
     /// What it asks there; `None`: that it connects is all.
     pub request: Option<HttpCheck>,
+    /// How it asks. A server that another port stands for is spoken to alike.
+    pub speech: Speech,
+}
+
+/// What is to be known of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// What counts as an answer.
+    pub health: Health,
+    /// How the server is spoken to.
+    pub speech: Speech,
+}
+
+impl From<Health> for Subject {
+    fn from(health: Health) -> Self {
+        Self { health, speech: Speech::default() }
+    }
 }
 
 impl Target {
     /// What probes of a server at `server` go to; `None` if there are none.
-    pub(super) fn of(server: SocketAddr, health: &Health) -> Option<Self> {
-        let (request, checks) = match health {
+    pub(super) fn of(server: SocketAddr, subject: &Subject) -> Option<Self> {
+        let (request, checks) = match &subject.health {
             Health::Off => return None,
             Health::Tcp(checks) => (None, checks),
             Health::Http(request, checks) => (Some(request.clone()), checks),
         };
         let port = checks.port.map_or(server.port(), |port| port.get());
-        Some(Self { address: SocketAddr::new(server.ip(), port), request })
+        let (address, speech) = (SocketAddr::new(server.ip(), port), subject.speech.clone());
+        Some(Self { address, request, speech })
     }
 }
 
@@ -54,7 +73,19 @@ impl Probe for NetworkProbe {
             Some(host) => host.clone(),
             None => target.address.to_string(),
         };
-        let status = ask(stream, &check.path, &host).await?;
+        let (stream, is_h2) = match &target.speech.tls {
+            Some(tls) => tls::connect(stream, tls, false).await?,
+            None => {
+                let is_h2 = target.speech.protocol == ServerProtocol::Http2;
+                (Stream::plain(stream), is_h2)
+            }
+        };
+        let status = if is_h2 {
+            let scheme = if target.speech.tls.is_some() { "https" } else { "http" };
+            ask_by_http2(stream, &format!("{scheme}://{host}{}", check.path)).await?
+        } else {
+            ask(stream, &check.path, &host).await?
+        };
         if check.expect.iter().any(|range| range.contains(&status.as_u16())) {
             Ok(())
         } else {
@@ -64,7 +95,7 @@ impl Probe for NetworkProbe {
 }
 
 /// Sends a request and gives the status of its response; the body is not waited for.
-async fn ask(stream: TcpStream, path: &str, host: &str) -> io::Result<StatusCode> {
+async fn ask(stream: Stream, path: &str, host: &str) -> io::Result<StatusCode> {
     let request = Request::get(path)
         .header(header::HOST, host)
         .header(header::USER_AGENT, "deston")
@@ -77,6 +108,23 @@ async fn ask(stream: TcpStream, path: &str, host: &str) -> io::Result<StatusCode
     let response = tokio::select! {
         response = &mut response => response,
         // It is over: the response is there, or will never be.
+        _ = connection => response.await,
+    };
+    response.map(|response| response.status()).map_err(io::Error::other)
+}
+
+/// As `ask`, of a server of HTTP/2; the target names the host.
+async fn ask_by_http2(stream: Stream, uri: &str) -> io::Result<StatusCode> {
+    let request = Request::get(uri)
+        .header(header::USER_AGENT, "deston")
+        .body(Empty::<Bytes>::new())
+        .map_err(io::Error::other)?;
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let mut response = pin!(sender.send_request(request));
+    let response = tokio::select! {
+        response = &mut response => response,
         _ = connection => response.await,
     };
     response.map(|response| response.status()).map_err(io::Error::other)
@@ -111,7 +159,7 @@ mod tests {
             stream.write_all(response.as_bytes()).await.unwrap();
             String::from_utf8(head).unwrap()
         };
-        let target = Target { address, request: Some(check) };
+        let target = Target { address, request: Some(check), speech: Speech::default() };
         let (verdict, head) = tokio::join!(NetworkProbe.probe(&target), server);
         (verdict, head, address)
     }
@@ -132,6 +180,26 @@ mod tests {
         let (verdict, head, _) = probe(response, check("/", Some("app.example:81"))).await;
         verdict.unwrap();
         assert!(head.contains("host: app.example:81\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn a_server_of_http_2_is_asked_by_http_2() {
+        let listening = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listening.local_addr().unwrap();
+        let answer = |request: Request<hyper::body::Incoming>| async move {
+            let asked = request.uri() == "http://app.example/up";
+            let status = if asked { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+            http::Response::builder().status(status).body(Empty::<Bytes>::new())
+        };
+        tokio::spawn(async move {
+            let (stream, _) = listening.accept().await.unwrap();
+            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer))
+                .await
+        });
+        let request = Some(check("/up", Some("app.example")));
+        let speech = Speech { protocol: ServerProtocol::Http2, tls: None };
+        NetworkProbe.probe(&Target { address, request, speech }).await.unwrap();
     }
 
     #[tokio::test]
@@ -160,7 +228,8 @@ mod tests {
     #[tokio::test]
     async fn a_tcp_probe_connects_or_says_why_not() {
         let listening = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = Target { address: listening.local_addr().unwrap(), request: None };
+        let address = listening.local_addr().unwrap();
+        let target = Target { address, request: None, speech: Speech::default() };
         NetworkProbe.probe(&target).await.unwrap();
         drop(listening);
         let error = NetworkProbe.probe(&target).await.unwrap_err();
@@ -172,9 +241,9 @@ mod tests {
         let server = SocketAddr::from(([192, 0, 2, 1], 80));
         let second = Duration::from_secs(1);
         let checks = |port| Checks { port, interval: second, timeout: second, rise: 1, fall: 1 };
-        let address = |port| Target::of(server, &Health::Tcp(checks(port))).unwrap().address;
+        let address = |port| Target::of(server, &Health::Tcp(checks(port)).into()).unwrap().address;
         assert_eq!(address(None), server);
         assert_eq!(address(NonZeroU16::new(81)).to_string(), "192.0.2.1:81");
-        assert_eq!(Target::of(server, &Health::Off), None);
+        assert_eq!(Target::of(server, &Health::Off.into()), None);
     }
 }

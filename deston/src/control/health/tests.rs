@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::model::Health;
 
 /// A network in which servers answer, refuse or say nothing.
 #[derive(Clone, Default)]
@@ -66,7 +67,7 @@ const CHECKS: Checks = Checks {
 const HEALTH: Health = Health::Tcp(CHECKS);
 
 fn follow(probes: &mut Probes<Network>, ports: &[u16]) {
-    probes.follow(ports.iter().map(|&port| (server(port), HEALTH, Condition::Up)));
+    probes.follow(ports.iter().map(|&port| (server(port), HEALTH.into(), Condition::Up)));
 }
 
 /// The next transition and how long it took; `None` after a minute.
@@ -144,7 +145,7 @@ async fn other_settings_begin_anew_with_what_is_known() {
     let network = Network::default();
     let mut probes = Probes::new(network.clone());
     let known = |rise| {
-        let health = Health::Tcp(Checks { rise, ..CHECKS });
+        let health = Health::Tcp(Checks { rise, ..CHECKS }).into();
         [(server(1), health, Condition::Down)].into_iter()
     };
     probes.follow(known(100));
@@ -185,7 +186,7 @@ async fn a_server_is_probed_where_its_checks_say() {
     let network = Network::default();
     let mut probes = Probes::new(network.clone());
     let health = Health::Tcp(Checks { port: NonZeroU16::new(9), ..CHECKS });
-    probes.follow([(server(1), health, Condition::Up)].into_iter());
+    probes.follow([(server(1), health.into(), Condition::Up)].into_iter());
     assert_eq!(next(&mut probes).await, None);
     assert_eq!(network.probes(1), 0);
     assert!(network.probes(9) > 10);

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use deston_common::hash::Seed;
 
+use super::Subject;
 use super::carrier::{Carrier, Guarded, NoCarrier};
 use super::kernel::{KernelDatapath, NotTaken};
 use super::servers::{Condition, NoIdentifier, ServerKey, Servers};
@@ -158,13 +159,14 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
     }
 
     /// Servers to be probed, with their pool's settings and what is known of them.
-    pub fn probed(&self) -> impl Iterator<Item = (ServerKey, Health, Condition)> {
+    pub fn probed(&self) -> impl Iterator<Item = (ServerKey, Subject, Condition)> {
         let probed = self.pools.values().filter(|pool| pool.model.health != Health::Off);
         probed.flat_map(|pool| {
             pool.model.servers.iter().filter_map(|server| {
                 let key = key(&pool.model, server);
                 let condition = self.servers.get(&key)?.condition;
-                Some((key, pool.model.health.clone(), condition))
+                let health = pool.model.health.clone();
+                Some((key, Subject { health, speech: server.speech.clone() }, condition))
             })
         })
     }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config;
-use crate::model::{Algorithm, Guard, Health, OnDown, Outlier, PoolTimeouts};
+use crate::model::{Algorithm, Guard, Health, OnDown, Outlier, PoolTimeouts, Speech};
 
 fn model(text: &str) -> Model {
     config::parse("config.toml", text).unwrap()
@@ -239,6 +239,7 @@ fn any_pool() -> impl Strategy<Value = (String, (Algorithm, u64, Vec<Server>))> 
                     weight: NonZeroU16::new(weight).unwrap(),
                     max_connections: NonZeroU32::new(limit).unwrap(),
                     drain,
+                    speech: Speech::default(),
                 });
             }
         }
