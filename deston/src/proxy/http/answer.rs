@@ -19,14 +19,16 @@ use super::headers::{self, Upgrade};
 use super::upgrade::Tunnel;
 use super::upstream::Upstream;
 use super::validate::{self, Coding, Refusal};
-use super::{respond, versions};
+use super::websocket::Extended;
+use super::{respond, upgrade, versions};
 use crate::live::Serving;
 use crate::model::Layer;
 
 /// What a request says about its response.
-#[derive(Clone, Copy)]
 struct Asked {
     upgrade: Upgrade,
+    /// HTTP/2 has another way to ask for an upgrade.
+    extended: Option<Extended>,
     /// hyper sends trailers to a client of HTTP/1.1 that takes them, and on every stream of HTTP/2.
     trailers: bool,
 }
@@ -61,13 +63,14 @@ async fn forward(
     let Layer::L7(l7) = &serving.listener.layer else { return Err(Error::NotHttp) };
     downstream.clock.request_begins(l7.timeouts);
     let (mut head, body) = request.into_parts();
+    let extended = Extended::of(&mut head);
     validate::head(&mut head)?;
     covered(&head, downstream)?;
-    let upgrade = asked_upgrade(&head, &body);
+    let upgrade = asked_upgrade(&head, &body, extended.is_some());
     if head.version == Version::HTTP_2 {
         versions::downgrade(&mut head.headers, body.is_end_stream());
     }
-    let asked = prepare(&mut head, &serving, downstream, upgrade);
+    let asked = prepare(&mut head, &serving, downstream, upgrade, extended);
     let body = RequestBody::new(body, downstream);
     let request = Request::from_parts(head, body);
     let (response, upstream) = exchange(request, &serving.pool, downstream).await?;
@@ -92,8 +95,8 @@ fn covered(head: &request::Parts, downstream: &Downstream) -> Result<(), Refusal
 }
 
 /// RFC 6455 4.1: a GET of HTTP/1.1 without a body.
-fn asked_upgrade(head: &request::Parts, body: &Incoming) -> Upgrade {
-    let may = head.method == Method::GET && head.version == Version::HTTP_11;
+fn asked_upgrade(head: &request::Parts, body: &Incoming, extended: bool) -> Upgrade {
+    let may = extended || head.method == Method::GET && head.version == Version::HTTP_11;
     if may && body.is_end_stream() && headers::asks_for_websocket(&head.headers) {
         Upgrade::WebSocket
     } else {
@@ -107,6 +110,7 @@ fn prepare(
     serving: &Serving,
     downstream: &Downstream,
     upgrade: Upgrade,
+    extended: Option<Extended>,
 ) -> Asked {
     let speaks_1_1 = head.version == Version::HTTP_11;
     if !speaks_1_1 {
@@ -120,7 +124,7 @@ fn prepare(
     let trailers = headers::forward(&mut head.headers, &client.header, client.scheme(), upgrade);
     // hyper's hold on the client's socket: the tunnel takes it another way.
     head.extensions.clear();
-    Asked { upgrade, trailers: downstream.is_stream() || trailers && speaks_1_1 }
+    Asked { upgrade, extended, trailers: downstream.is_stream() || trailers && speaks_1_1 }
 }
 
 /// Prepares a server's response for the client.
@@ -144,8 +148,15 @@ fn reply(
         headers::reply(&mut head.headers, asked.upgrade, false);
         let idle = downstream.clock.timeouts().tunnel_idle;
         let tunnel = Tunnel::new(upstream, idle).ok_or(Error::UnaskedUpgrade { server })?;
-        downstream.tunnel.set(Some(tunnel));
         head.extensions.clear();
+        match asked.extended {
+            None => downstream.tunnel.set(Some(tunnel)),
+            Some(extended) if extended.answer(&mut head) => {
+                let stream = upgrade::run_on_stream(extended.stream, tunnel, Rc::clone(downstream));
+                downstream.client.worker.spawn(stream);
+            }
+            Some(_) => return Err(Error::UnaskedUpgrade { server }),
+        }
         return Ok(Response::from_parts(head, ReplyBody::None));
     }
     match validate::coding_of(&head.headers) {

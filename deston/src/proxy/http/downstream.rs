@@ -14,6 +14,7 @@ use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clock::Clock;
+use super::http2::Open;
 use super::upgrade::Tunnel;
 use crate::live;
 use crate::model::{HttpTimeouts, Protocol};
@@ -71,40 +72,40 @@ pub(super) struct Downstream {
     pub(super) clock: Clock,
     /// What the connection is to become once hyper has written a 101.
     pub(super) tunnel: Cell<Option<Tunnel>>,
-    /// Whether it is a stream: then no socket tells the clock what passes, but the bodies do.
-    is_stream: bool,
+    /// Of a stream: then no socket tells the clock what passes, but the bodies do.
+    open: Option<Open>,
 }
 
 impl Downstream {
     /// A connection that has just been accepted.
     pub(super) fn connection(client: &Rc<Client>, timeouts: HttpTimeouts) -> Self {
-        Self::new(client, Clock::new(timeouts), false)
+        Self::new(client, Clock::new(timeouts), None)
     }
 
     /// A stream that has just been opened, by a whole head.
-    pub(super) fn stream(client: &Rc<Client>, timeouts: HttpTimeouts) -> Self {
-        Self::new(client, Clock::new(timeouts), true)
+    pub(super) fn stream(client: &Rc<Client>, timeouts: HttpTimeouts, open: Open) -> Self {
+        Self::new(client, Clock::new(timeouts), Some(open))
     }
 
-    fn new(client: &Rc<Client>, clock: Clock, is_stream: bool) -> Self {
-        Self { client: Rc::clone(client), clock, tunnel: Cell::new(None), is_stream }
+    fn new(client: &Rc<Client>, clock: Clock, open: Option<Open>) -> Self {
+        Self { client: Rc::clone(client), clock, tunnel: Cell::new(None), open }
     }
 
     /// Whether it is a stream of HTTP/2.
     pub(super) fn is_stream(&self) -> bool {
-        self.is_stream
+        self.open.is_some()
     }
 
     /// A piece of the request's body has come.
     pub(super) fn received(&self, bytes: usize) {
-        if self.is_stream && bytes > 0 {
+        if self.is_stream() && bytes > 0 {
             self.clock.read(bytes);
         }
     }
 
     /// A piece of the response's body is on its way.
     pub(super) fn sent(&self) {
-        if self.is_stream {
+        if self.is_stream() {
             self.clock.wrote();
         }
     }

@@ -45,7 +45,8 @@ pub(super) async fn requests(
     let service = {
         let (client, streams) = (Rc::clone(client), Rc::clone(&streams));
         service_fn(move |request: Request<Incoming>| {
-            let downstream = Rc::new(Downstream::stream(&client, streams.timeouts));
+            let open = Open::new(&streams);
+            let downstream = Rc::new(Downstream::stream(&client, streams.timeouts, open));
             streams.opens(&downstream);
             answer(downstream, request)
         })
@@ -54,6 +55,7 @@ pub(super) async fn requests(
         .max_header_list_size(HEADER_BYTES as u32)
         .max_concurrent_streams(STREAMS)
         .max_send_buf_size(SEND_BUFFER)
+        .enable_connect_protocol()
         .serve_connection(TokioIo::new(stream), service);
 
     let mut draining = client.worker.closing.clone();
@@ -166,20 +168,14 @@ where
 {
     fn execute(&self, task: F) {
         match self.0.newest.take() {
-            Some(downstream) => {
-                let open = Open::new(&self.0);
-                tokio::task::spawn_local(async move {
-                    in_time(task, &downstream).await;
-                    drop(open);
-                });
-            }
+            Some(downstream) => drop(tokio::task::spawn_local(in_time(task, downstream))),
             None => drop(tokio::task::spawn_local(async move { drop(task.await) })),
         }
     }
 }
 
-/// Counts a stream for as long as its task exists.
-struct Open(Rc<Streams>);
+/// Counts a stream for as long as somebody has to do with it.
+pub(super) struct Open(Rc<Streams>);
 
 impl Open {
     fn new(streams: &Rc<Streams>) -> Self {
@@ -197,7 +193,7 @@ impl Drop for Open {
 
 /// Runs a stream's task, and gives it up when the client is late. Dropped before its end, the stream
 /// is reset (RST_STREAM), so that what was sent cannot look whole.
-async fn in_time(task: impl Future, downstream: &Downstream) {
+async fn in_time(task: impl Future, downstream: Rc<Downstream>) {
     let mut task = pin!(task);
     let mut timer = Timer::default();
     poll_fn(|cx| {

@@ -28,6 +28,7 @@ mod upstream;
 mod upstreams;
 mod validate;
 mod versions;
+mod websocket;
 mod wire;
 
 pub(super) use serve::serve;
