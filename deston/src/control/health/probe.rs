@@ -191,15 +191,17 @@ mod tests {
             let status = if asked { StatusCode::OK } else { StatusCode::BAD_REQUEST };
             http::Response::builder().status(status).body(Empty::<Bytes>::new())
         };
-        tokio::spawn(async move {
+        let server = async {
             let (stream, _) = listening.accept().await.unwrap();
             hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer))
                 .await
-        });
+        };
         let request = Some(check("/up", Some("app.example")));
         let speech = Speech { protocol: ServerProtocol::Http2, tls: None };
-        NetworkProbe.probe(&Target { address, request, speech }).await.unwrap();
+        let target = Target { address, request, speech };
+        let probing = NetworkProbe.probe(&target);
+        tokio::join!(server, probing).1.unwrap();
     }
 
     #[tokio::test]
