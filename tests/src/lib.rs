@@ -11,4 +11,5 @@ pub mod model;
 pub mod packet;
 pub mod proxied;
 pub mod server;
+pub mod tools;
 pub mod wait;

@@ -129,6 +129,8 @@ impl Tls {
         };
         let shown: Arc<dyn ResolvesServerCert> = Arc::<BySni>::clone(&certificates);
         let mut config = builder.with_cert_resolver(shown);
+        // Ours is best first; the client's need not be.
+        config.ignore_client_order = true;
         config.alpn_protocols = settings.alpn.iter().map(|alpn| alpn.name().to_vec()).collect();
         // Without it a session is resumed only by the worker's process that began it, and from a
         // small table behind a lock.

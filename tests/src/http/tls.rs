@@ -7,7 +7,7 @@ use deston::model::{
     Alpn, Certificate, ServerProtocol, ServerTls, ServerTlsSettings, Speech, Tls, TlsSettings,
     TlsVersion,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
@@ -46,6 +46,7 @@ impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "authority of a test");
         let key = KeyPair::generate().expect("a key");
         let root = params.self_signed(&key).expect("a root");
         Self { root, issuer: Issuer::new(params, key) }
@@ -64,7 +65,9 @@ impl Authority {
     /// A certificate for these names and addresses.
     pub fn issue(&self, names: &[&str]) -> Issued {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let params = CertificateParams::new(names).expect("valid names");
+        let mut params = CertificateParams::new(names.clone()).expect("valid names");
+        // Of its own: a certificate whose subject is its issuer's counts as self-signed.
+        params.distinguished_name.push(DnType::CommonName, names.join(" and "));
         let key = KeyPair::generate().expect("a key");
         let issued = params.signed_by(&key, &self.issuer).expect("a certificate");
         let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
