@@ -219,7 +219,7 @@ fn probe_one<F: Family>(cx: &mut Context<F::Address>) -> Verdict {
     match F::half_replies().insert(key, &cx.reply, u64::from(BPF_NOEXIST)) {
         Ok(()) => {}
         Err(EEXIST) => {
-            if !takeover::is_stale::<F>(&mut cx.victim, cx.now, key) {
+            if !takeover::is_stale::<F>(&mut cx.victim, cx.now, key, &cx.key) {
                 return Verdict::GO_ON;
             }
             if F::half_replies().insert(key, &cx.reply, u64::from(BPF_ANY)).is_err() {

@@ -55,18 +55,25 @@ fn holder<F: Family>(reply: *mut ReplyEntry<F::Address>) -> Option<*mut FlowEntr
     (unsafe { (*flow).reply.is(claim) }).then_some(flow)
 }
 
-/// Whether a half-open claim is nobody's any more. The oldest one that may be stolen is remembered,
-/// should nothing be free.
+/// Whether a half-open claim is nobody's any more, or one that flow `own` shares between its packets.
+/// The oldest one that may be stolen is remembered, should nothing be free.
 #[inline(always)]
 pub(crate) fn is_stale<F: Family>(
     victim: &mut Candidate<F::Address>,
     now: u64,
     key: &FlowKey<F::Address>,
+    own: &FlowKey<F::Address>,
 ) -> bool {
     let Some(reply) = half::reply::<F>(key) else { return true };
     // SAFETY: points into a live map value; elements are recycled but never unmapped. So below.
     let (flow_key, seen, opened) =
         unsafe { (&(*reply).flow, (*reply).last_seen_ns, (*reply).opened_ns) };
+    // With `one_packet` the answers to all packets of a client find it by one claim towards each
+    // server: the tries, which are the same for each packet, would soon meet nothing but its own.
+    // SAFETY: as above.
+    if unsafe { (*reply).flags } & flags::ONE_PACKET != 0 && flow_key.is(own) {
+        return true;
+    }
     match half::flow::<F>(flow_key) {
         Some(flow) => {
             // SAFETY: as above.
@@ -78,7 +85,7 @@ pub(crate) fn is_stale<F: Family>(
                     (*flow).flags & flags::ONE_PACKET != 0,
                 )
             };
-            // With `one_packet` a client has many claims, and names the last.
+            // With `one_packet` a client has a claim towards each server, and names the last.
             if !its.is(key) && !one_packet {
                 return true;
             }

@@ -266,6 +266,21 @@ fn one_packet_flows_are_balanced_each_and_never_promoted() {
 }
 
 #[test]
+fn a_client_of_one_packet_has_one_claim_towards_each_server() {
+    require_kernel!();
+    each(Setting::ALL, |setting| {
+        let mut lab = Lab::with_servers(setting, 2);
+        lab.listener(|entry| entry.flags |= flags::ONE_PACKET);
+        // More than there are tries for a port.
+        let queries: Vec<Connection> = (0..40).map(|_| lab.opens(&lab.query(1))).collect();
+        for query in &queries {
+            lab.replies(query, &query.response(b"response"));
+        }
+        lab.assert_entries(Entries { half_flows: 1, half_replies: 2, ..Entries::default() });
+    });
+}
+
+#[test]
 fn many_clients_come_and_go_and_the_count_is_right() {
     require_kernel!();
     each(Setting::ALL, |setting| {

@@ -10,8 +10,7 @@ use deston_tests::kernel::{Family, Setting};
 use deston_tests::lab::body::{bytes, datagram_echoed, echoed};
 use deston_tests::lab::visit::{PORT, visit_within};
 use deston_tests::lab::{
-    Beyond, Config, Deston, Lab, Links, Namespace, TcpServer, TunnelEnd, UdpServer, listener_of,
-    server_of,
+    Beyond, Config, Deston, Lab, Links, TcpServer, TunnelEnd, UdpServer, listener_of, server_of,
 };
 use deston_tests::require_lab;
 
@@ -29,21 +28,13 @@ impl Servers {
         let (mut tcp, mut udp) = (Vec::new(), Vec::new());
         for (host, n) in lab.servers.iter().zip(1..) {
             lab.join_direct(n);
-            take_address(host, family);
             let address = listener_of(family, PORT);
+            lab.share_address(n, address.ip());
             tcp.push(TcpServer::start_at(host, n, address));
             udp.push(UdpServer::start_at(host, n, address));
         }
         Self { _tcp: tcp, _udp: udp }
     }
-}
-
-/// Gives a host the listener's address where it does not tell its neighbours of it.
-fn take_address(host: &Namespace, family: Family) {
-    host.set("net/ipv4/conf/all/arp_ignore", "1");
-    host.set("net/ipv4/conf/all/arp_announce", "2");
-    let bits = if family == Family::V4 { 32 } else { 128 };
-    host.address("lo", &format!("{}/{bits}", listener_of(family, PORT).ip()));
 }
 
 /// TCP and UDP listeners with a forwarding, and servers with addresses of a family.

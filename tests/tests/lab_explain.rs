@@ -1,11 +1,10 @@
 //! What another process is told of the kernel datapath: `deston flows`, `counters`, `trace`, and the
-//! flow log.
+//! flow log where the process stops.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Output, Stdio};
 
-use deston::datapath::{Maps, remove_instance};
+use deston::datapath::Maps;
 use deston_common::globals::flags::TRACE;
 use deston_tests::lab::visit::{NO_HEALTH, PORT, config, echo, greeted, visit_soon};
 use deston_tests::lab::{CLIENT, Deston, Lab, Namespace, TcpServer, listener, wait_until};
@@ -204,52 +203,6 @@ fn a_trace_ends_with_its_process_whatever_ends_it() {
     wait_until("the trace is ended", || !serving.is_traced());
 }
 
-/// A `deston run` that serves, and whose standard output is a file; all of it goes when dropped.
-struct Logging {
-    child: Child,
-    instance: String,
-    files: [PathBuf; 2],
-}
-
-impl Logging {
-    fn start(host: &Namespace, config: &str) -> Self {
-        let binary = std::env::var("DESTON_BIN").expect("run by `cargo xtask test`");
-        let instance = host.name().to_owned();
-        let at = |end: &str| std::env::temp_dir().join(format!("{instance}.{end}"));
-        let files = [at("toml"), at("log")];
-        let kernel = format!("{config}\n[kernel]\ninstance = \"{instance}\"\n");
-        std::fs::write(&files[0], kernel).unwrap();
-        let out = std::fs::File::create(&files[1]).unwrap();
-        let mut command = host.command(&binary);
-        command.args(["run", "--config"]).arg(&files[0]);
-        let mut child = command.stdout(out).stderr(Stdio::piped()).spawn().unwrap();
-        // Before that the process's own socket may answer, and no flow is the kernel's.
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("ready") {
-            line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "deston has ended");
-        }
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, instance, files }
-    }
-
-    fn lines(&self) -> Vec<String> {
-        std::fs::read_to_string(&self.files[1]).unwrap().lines().map(str::to_owned).collect()
-    }
-}
-
-impl Drop for Logging {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = remove_instance(&self.instance, true);
-        for file in &self.files {
-            let _ = std::fs::remove_file(file);
-        }
-    }
-}
-
 #[test]
 fn ended_flows_are_logged_and_those_that_a_stop_ends_too() {
     require_lab!();
@@ -258,21 +211,16 @@ fn ended_flows_are_logged_and_those_that_a_stop_ends_too() {
     let keys = "[load_balancer.flows]\ntcp_fin = \"100ms\"";
     let mut file = config(keys, NO_HEALTH, &[(server.address(), "")]);
     file += "[log]\naccess = \"json\"\n[runtime]\ndrain_timeout = \"0\"\n";
-    let mut logging = Logging::start(&lab.balancer, &file);
+    let mut deston = Deston::serving(&lab.balancer, &file);
     assert_eq!(visit_soon(&lab), 1);
-    let ended = |end: &str| format!("\"end\":\"{end}\"");
-    wait_until("a flow is logged", || !logging.lines().is_empty());
-    assert!(logging.lines()[0].contains(&ended("closed")), "{:?}", logging.lines());
+    assert_eq!(deston.wait_for_ended_flow().end, "closed");
 
     let stream = lab.client.within(|| greeted(listener(PORT)));
-    let client = stream.local_addr().unwrap().to_string();
-    kill(Pid::from_raw(logging.child.id() as i32), Signal::SIGTERM).unwrap();
-    assert!(logging.child.wait().unwrap().success());
-    let lines = logging.lines();
-    let line = lines.iter().find(|line| line.contains(&client)).expect("the open flow is logged");
-    assert!(line.contains(&ended("stopped")), "{line}");
-    for part in ["\"snat\":\"203.0.113.17:", "\"bytes_sent\":", "\"duration_seconds\":"] {
-        assert!(line.contains(part), "{line}");
-    }
-    assert!(line.contains(&format!("\"server\":\"{}\"", server.address())), "{line}");
+    let client = stream.local_addr().unwrap();
+    deston.signal(Signal::SIGTERM);
+    assert!(deston.wait().success());
+    let ended = deston.rest_of_flow_log();
+    let ended = ended.iter().find(|ended| ended.client == client);
+    let ended = ended.expect("the open flow is logged");
+    assert_eq!((ended.end.as_str(), ended.server), ("stopped", server.address()));
 }

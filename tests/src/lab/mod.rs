@@ -15,6 +15,7 @@ pub mod body;
 mod config;
 mod counters;
 mod flood;
+mod flow_record;
 mod foreign;
 mod load;
 mod load_of_both;
@@ -25,6 +26,7 @@ mod trunk;
 mod tunnel;
 mod udp;
 pub mod visit;
+mod wire;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
@@ -32,6 +34,7 @@ pub use beyond::{Beyond, SHORT_MTU};
 pub use config::Config;
 pub use counters::{checksum_errors, reassembled, received, resets_received, retransmitted};
 pub use flood::{Attacker, SynFlood};
+pub use flow_record::{EndedFlow, ListedFlow};
 pub use foreign::put_another_program;
 pub use load::{Echoes, Lost, Visit, Visits};
 pub use load_of_both::{LoadOfBoth, config_of_both, servers_of_both};
@@ -41,6 +44,7 @@ pub use server::TcpServer;
 pub use trunk::{Trunk, tagged_client};
 pub use tunnel::TunnelEnd;
 pub use udp::UdpServer;
+pub use wire::Sent;
 
 use crate::kernel::Family;
 
@@ -130,6 +134,15 @@ impl Lab {
             format!("route add {CLIENT}/32 via {via4}"),
             format!("route add {CLIENT6}/128 via {via6}"),
         ]);
+    }
+
+    /// Gives the `n`th server a listener's address, of which it does not tell its neighbours.
+    pub fn share_address(&self, n: u8, listener: IpAddr) {
+        let server = self.server(n);
+        server.set("net/ipv4/conf/all/arp_ignore", "1");
+        server.set("net/ipv4/conf/all/arp_announce", "2");
+        let bits = if listener.is_ipv4() { 32 } else { 128 };
+        server.address("lo", &format!("{listener}/{bits}"));
     }
 
     /// The `n`th server's host, from 1.

@@ -3,7 +3,7 @@
 //! Each has an instance of its own in the kernel, which goes with it, whatever became of the
 //! process.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +15,7 @@ use deston_common::outcome::Outcome;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Namespace;
+use super::{EndedFlow, ListedFlow, Namespace};
 
 /// How long anything may take before a spec gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,6 +27,7 @@ pub struct Deston {
     instance: String,
     log: Receiver<String>,
     seen: Vec<String>,
+    flow_log: Receiver<String>,
 }
 
 /// How it is started.
@@ -93,8 +94,8 @@ impl Deston {
 
     fn with_line(line: Line, instance: &str, config: &str) -> Self {
         write(&line.config, &with_instance(config, instance));
-        let (child, log) = spawn(line.run());
-        Self { child, line, instance: instance.to_owned(), log, seen: Vec::new() }
+        let (child, [log, flow_log]) = spawn(line.run());
+        Self { child, line, instance: instance.to_owned(), log, seen: Vec::new(), flow_log }
     }
 
     /// Ends the process as `kill -9` does; what it has in the kernel stays.
@@ -106,7 +107,7 @@ impl Deston {
     /// Starts it once more, as it was started, and waits until it serves.
     #[track_caller]
     pub fn start_again(&mut self) {
-        (self.child, self.log) = spawn(self.line.run());
+        (self.child, [self.log, self.flow_log]) = spawn(self.line.run());
         self.wait_for_log("ready");
     }
 
@@ -163,6 +164,30 @@ impl Deston {
                 }
             }
         }
+    }
+
+    /// Waits for the next line of the flow log.
+    #[track_caller]
+    pub fn wait_for_ended_flow(&mut self) -> EndedFlow {
+        match self.flow_log.recv_timeout(PATIENCE) {
+            Ok(line) => EndedFlow::of(&line),
+            Err(error) => panic!("no flow has ended: {error}"),
+        }
+    }
+
+    /// The flow log's lines that have not been waited for, to the end of the process.
+    pub fn rest_of_flow_log(&mut self) -> Vec<EndedFlow> {
+        self.flow_log.iter().map(|line| EndedFlow::of(&line)).collect()
+    }
+
+    /// What `deston flows --json` lists of its instance; `more` are arguments.
+    #[track_caller]
+    pub fn flows(&self, more: &[&str]) -> Vec<ListedFlow> {
+        let output =
+            self.command(&[&["flows", "--json", "--instance", &self.instance], more].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let told = String::from_utf8(output.stdout).unwrap();
+        told.lines().map(ListedFlow::of).collect()
     }
 
     /// Its process id.
@@ -224,19 +249,24 @@ impl Drop for Deston {
     }
 }
 
-/// Starts a command, and reads what it logs.
-fn spawn(mut command: Command) -> (Child, Receiver<String>) {
-    let mut child = command.stderr(Stdio::piped()).spawn().expect("deston starts");
-    let stderr = BufReader::new(child.stderr.take().unwrap());
-    let (lines, log) = channel();
+/// Starts a command, and reads what it writes: its own log, and the flow log.
+fn spawn(mut command: Command) -> (Child, [Receiver<String>; 2]) {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("deston starts");
+    let log = lines(child.stderr.take().unwrap());
+    let flow_log = lines(child.stdout.take().unwrap());
+    (child, [log, flow_log])
+}
+
+/// The lines of a pipe, which is read to its end whoever wants them: nobody has to wait for room.
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (lines, read) = channel();
     std::thread::spawn(move || {
-        for line in stderr.lines().map_while(Result::ok) {
-            if lines.send(line).is_err() {
-                break;
-            }
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            let _ = lines.send(line);
         }
     });
-    (child, log)
+    read
 }
 
 /// A configuration whose process has its own instance in the kernel.

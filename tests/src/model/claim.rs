@@ -189,11 +189,15 @@ impl Model {
             self.end(&holder);
         }
         let Some(reply) = self.tables.half_replies.get(key) else { return Found::Free };
+        // With `one_packet` all packets of a client to a server share a claim.
+        if reply.terms.one_packet && reply.flow == packet.tuple {
+            return Found::Free;
+        }
         let since = reply.terms.opened;
         let stealable = reply.seen == 0 || self.age(since) > STEAL_AFTER;
         let found = Found::HalfOpen { since, stealable };
         match self.tables.half_flows.get(&reply.flow) {
-            // With `one_packet` a client has many claims, and its flow names the last.
+            // With `one_packet` a client has a claim towards each server, and its flow names the last.
             Some(flow) if flow.reply != *key && !flow.terms.one_packet => Found::Free,
             Some(flow) if self.age(flow.seen) > flow.idle_limit => {
                 let holder = reply.flow;
