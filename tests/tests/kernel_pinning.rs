@@ -3,7 +3,7 @@
 
 use std::net::UdpSocket;
 
-use deston::datapath::{Hook, Kernel, KernelError, PinError, remove_instance};
+use deston::datapath::{Hook, Kernel, KernelError, PinError, orphans, remove_instance};
 use deston::model::{OnStop, XdpMode};
 use deston_tests::instance::Instance;
 use deston_tests::lab::Namespace;
@@ -61,4 +61,18 @@ fn the_kernel_goes_on_without_a_process_and_the_next_one_takes_over() {
         instance
     });
     assert_eq!(remove_instance(instance.name(), false).unwrap(), None);
+}
+
+#[test]
+fn an_instance_without_its_process_is_an_orphan_and_one_with_it_is_none() {
+    require_kernel!();
+    let (left, held, own) = (Instance::default(), Instance::default(), Instance::default());
+    drop(left.start());
+    let running = held.start();
+    let found = orphans(own.name()).unwrap();
+    assert!(found.iter().any(|name| name == left.name()), "{found:?}");
+    assert!(!found.iter().any(|name| name == held.name()), "{found:?}");
+    assert!(!orphans(left.name()).unwrap().iter().any(|name| name == left.name()));
+    drop(running);
+    assert!(orphans(own.name()).unwrap().iter().any(|name| name == held.name()));
 }

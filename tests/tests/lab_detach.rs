@@ -65,10 +65,14 @@ fn what_a_killed_process_left_is_removed_and_named() {
     assert!(told.contains(&format!("instance `{}`: removed", lab.instance.name())), "{told}");
     assert!(!lab.has_xdp());
 
-    // Once more is no error.
+    // Once more there is none of that name, and whoever meant another is told which there are.
+    let other = Instance::default();
+    drop(other.start());
     let output = lab.detach(&[]);
-    assert!(output.status.success());
-    assert!(text(&output.stdout).contains("nothing is there"), "{}", text(&output.stdout));
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(told.contains("nothing is there (there are: "), "{told}");
+    assert!(told.contains(other.name()), "{told}");
 }
 
 #[test]

@@ -35,6 +35,7 @@ impl Kernel {
     /// the instance left are adopted; without, they are removed.
     pub fn start(settings: &model::Kernel) -> Result<Self, KernelError> {
         let sizes = Sizes { flows: settings.flows, half_open: settings.half_open };
+        tell_orphans(&settings.instance);
         if settings.pin {
             return Self::adopt(Instance::claim(&settings.instance)?, sizes);
         }
@@ -101,6 +102,17 @@ impl Kernel {
     /// and flows.
     pub fn is_adopted(&self) -> bool {
         self.is_adopted
+    }
+}
+
+/// Tells of other instances that no process holds: what they have attached goes on.
+fn tell_orphans(own: &str) {
+    for orphan in pin::orphans(own).unwrap_or_default() {
+        tracing::warn!(
+            instance = orphan,
+            "another instance is in the kernel without its process: unless that shall go on, \
+             `deston detach --instance {orphan}` removes it"
+        );
     }
 }
 

@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -136,6 +137,38 @@ pub fn instances() -> Result<Vec<String>, PinError> {
     entries(Path::new(ROOT))
 }
 
+/// Instances whose process is gone, and whose maps and links are not: all but `own`.
+pub fn orphans(own: &str) -> Result<Vec<String>, PinError> {
+    let mut orphans = Vec::new();
+    for name in instances()?.into_iter().filter(|name| name != own) {
+        let instance = Instance::of_another(&name);
+        let mut has_pins = false;
+        for home in instance.homes()? {
+            has_pins |= !entries(&home.join("maps"))?.is_empty();
+            has_pins |= !entries(&home.join("links"))?.is_empty();
+        }
+        if has_pins && !is_held(&instance.directory)? {
+            orphans.push(name);
+        }
+    }
+    Ok(orphans)
+}
+
+/// Whether a process holds the instance of a directory. Asking takes the lock for a moment, shared:
+/// see [`PATIENCE`].
+fn is_held(directory: &Path) -> Result<bool, PinError> {
+    let opened = match File::open(directory) {
+        // Somebody has just removed it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        opened => opened.map_err(file(directory))?,
+    };
+    match Flock::lock(opened, FlockArg::LockSharedNonblock) {
+        Ok(_) => Ok(false),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(true),
+        Err((_, errno)) => Err(file(directory)(errno.into())),
+    }
+}
+
 /// The names in a directory, sorted; none if there is no such directory.
 pub(super) fn entries(directory: &Path) -> Result<Vec<String>, PinError> {
     let failed = file(directory);
@@ -176,20 +209,29 @@ fn make(directory: &Path) -> Result<(), PinError> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(file(directory))
 }
 
+/// How often, and how far apart, a lock is tried: whoever looks for orphans has it for microseconds.
+const TRIES: u32 = 5;
+const PATIENCE: Duration = Duration::from_millis(5);
+
 /// Locks an instance's directory. `None` if it was removed meanwhile, and may have been made again.
 fn lock(name: &str, directory: &Path) -> Result<Option<Flock<File>>, PinError> {
     let failed = file(directory);
-    let opened = match File::open(directory) {
+    let mut opened = match File::open(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(&failed)?,
     };
-    let locked = Flock::lock(opened, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-        if errno == Errno::EWOULDBLOCK {
-            PinError::Held(name.to_owned())
-        } else {
-            failed(errno.into())
+    let mut tries = 1;
+    let locked = loop {
+        match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => break locked,
+            Err((file, Errno::EWOULDBLOCK)) if tries < TRIES => {
+                (opened, tries) = (file, tries + 1);
+                std::thread::sleep(PATIENCE);
+            }
+            Err((_, Errno::EWOULDBLOCK)) => return Err(PinError::Held(name.to_owned())),
+            Err((_, errno)) => return Err(failed(errno.into())),
         }
-    })?;
+    };
     let ours = locked.metadata().map_err(&failed)?;
     let is_same = fs::metadata(directory).is_ok_and(|there| there.ino() == ours.ino());
     Ok(is_same.then_some(locked))
