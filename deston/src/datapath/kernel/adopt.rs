@@ -45,10 +45,21 @@ impl Kernel {
         Self::load(sizes)
     }
 
+    /// A start that fails leaves no directory in which nothing is pinned.
     fn adopt(instance: Instance, sizes: Sizes) -> Result<Self, KernelError> {
+        match Self::on_maps_of(&instance, sizes) {
+            Ok(kernel) => Ok(Self { instance: Some(instance), ..kernel }),
+            Err(error) => {
+                instance.tidy();
+                Err(error)
+            }
+        }
+    }
+
+    fn on_maps_of(instance: &Instance, sizes: Sizes) -> Result<Self, KernelError> {
         let wanted = wanted(sizes)?;
         let directory = instance.maps();
-        if !check(&wanted, &instance)? {
+        if !check(&wanted, instance)? {
             instance.clear_maps()?;
         }
         let is_adopted = !pin::entries(&directory)?.is_empty();
@@ -62,7 +73,7 @@ impl Kernel {
         match loaded {
             Ok(kernel) => {
                 kernel.stages.pin(&instance.stages())?;
-                Ok(Self { instance: Some(instance), is_adopted, ..kernel })
+                Ok(Self { is_adopted, ..kernel })
             }
             Err(error) => {
                 // Maps that nothing uses would hold their memory until the next start.

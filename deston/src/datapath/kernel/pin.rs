@@ -126,6 +126,16 @@ impl Instance {
         make(&self.maps())
     }
 
+    /// Removes the directories in which nothing is pinned.
+    pub(super) fn tidy(&self) {
+        let home = self.home();
+        let inner = [self.maps(), self.links(), self.stages()];
+        for directory in inner.iter().chain([&home, &self.directory]) {
+            // Fails where there is something in it, which is then left.
+            let _ = fs::remove_dir(directory);
+        }
+    }
+
     /// Removes everything that is pinned; links that nobody else holds are detached by that.
     pub(super) fn remove(self) -> Result<(), PinError> {
         remove_tree(&self.directory)
