@@ -165,6 +165,11 @@ impl Deston {
         }
     }
 
+    /// Its instance in the kernel.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -48,7 +48,7 @@ pub enum PinError {
 pub(super) struct Instance {
     name: String,
     directory: PathBuf,
-    _lock: Option<Flock<File>>,
+    lock: Option<Flock<File>>,
 }
 
 impl Instance {
@@ -59,7 +59,7 @@ impl Instance {
         loop {
             make(&directory)?;
             if let Some(lock) = lock(name, &directory)? {
-                let instance = Self { name: name.to_owned(), directory, _lock: Some(lock) };
+                let instance = Self { name: name.to_owned(), directory, lock: Some(lock) };
                 make(&instance.maps())?;
                 make(&instance.links())?;
                 make(&instance.stages())?;
@@ -73,7 +73,7 @@ impl Instance {
         let directory = Path::new(ROOT).join(name);
         while directory.is_dir() {
             if let Some(lock) = lock(name, &directory)? {
-                return Ok(Some(Self { name: name.to_owned(), directory, _lock: Some(lock) }));
+                return Ok(Some(Self { name: name.to_owned(), directory, lock: Some(lock) }));
             }
         }
         Ok(None)
@@ -81,7 +81,14 @@ impl Instance {
 
     /// An instance that another process holds.
     pub(super) fn of_another(name: &str) -> Self {
-        Self { name: name.to_owned(), directory: Path::new(ROOT).join(name), _lock: None }
+        Self { name: name.to_owned(), directory: Path::new(ROOT).join(name), lock: None }
+    }
+
+    /// Whether the directory that we hold is still the one of that name: somebody with the right to
+    /// may have removed it, and another process may have made it again.
+    pub(super) fn is_ours(&self) -> bool {
+        let Some(lock) = &self.lock else { return true };
+        is_same(lock, &self.directory).unwrap_or(true)
     }
 
     /// Its name.
@@ -242,9 +249,14 @@ fn lock(name: &str, directory: &Path) -> Result<Option<Flock<File>>, PinError> {
             Err((_, errno)) => return Err(failed(errno.into())),
         }
     };
-    let ours = locked.metadata().map_err(&failed)?;
-    let is_same = fs::metadata(directory).is_ok_and(|there| there.ino() == ours.ino());
+    let is_same = is_same(&locked, directory).map_err(&failed)?;
     Ok(is_same.then_some(locked))
+}
+
+/// Whether an open directory is what stands at a path.
+fn is_same(open: &File, path: &Path) -> io::Result<bool> {
+    let ours = open.metadata()?;
+    Ok(fs::metadata(path).is_ok_and(|there| there.ino() == ours.ino()))
 }
 
 /// Mounts bpffs where nothing is mounted yet.
