@@ -22,7 +22,7 @@ impl FarEnd {
     /// Sets up the end of tunnels to an address of the host: the kernel's device if
     /// `DESTON_TUNNEL_DEVICES=1` says that there is one, which is then not done without.
     pub fn start(host: &Namespace, local: IpAddr) -> Self {
-        if !std::env::var_os(DEVICES).is_some_and(|value| value == "1") {
+        if std::env::var_os(DEVICES).is_none_or(|value| value != "1") {
             return Self::Program(TunnelEnd::start(host));
         }
         let kind = if local.is_ipv4() { "ipip" } else { "ip6tnl mode any" };

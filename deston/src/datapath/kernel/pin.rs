@@ -7,7 +7,6 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -171,8 +170,8 @@ pub fn orphans(own: &str) -> Result<Vec<String>, PinError> {
     Ok(orphans)
 }
 
-/// Whether a process holds the instance of a directory. Asking takes the lock for a moment, shared:
-/// see [`PATIENCE`].
+/// Whether a process holds the instance of a directory. Asking takes the lock for a moment, shared,
+/// which `lock` tells from a process that holds it.
 fn is_held(directory: &Path) -> Result<bool, PinError> {
     let opened = match File::open(directory) {
         // Somebody has just removed it.
@@ -226,10 +225,6 @@ fn make(directory: &Path) -> Result<(), PinError> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(file(directory))
 }
 
-/// How often, and how far apart, a lock is tried: whoever looks for orphans has it for microseconds.
-const TRIES: u32 = 5;
-const PATIENCE: Duration = Duration::from_millis(5);
-
 /// Locks an instance's directory. `None` if it was removed meanwhile, and may have been made again.
 fn lock(name: &str, directory: &Path) -> Result<Option<Flock<File>>, PinError> {
     let failed = file(directory);
@@ -237,14 +232,16 @@ fn lock(name: &str, directory: &Path) -> Result<Option<Flock<File>>, PinError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(&failed)?,
     };
-    let mut tries = 1;
     let locked = loop {
-        match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
+        let other = match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
             Ok(locked) => break locked,
-            Err((file, Errno::EWOULDBLOCK)) if tries < TRIES => {
-                (opened, tries) = (file, tries + 1);
-                std::thread::sleep(PATIENCE);
-            }
+            Err((file, Errno::EWOULDBLOCK)) => file,
+            Err((_, errno)) => return Err(failed(errno.into())),
+        };
+        // Who looks for orphans shares the lock for some microseconds; a process that has the
+        // instance shares it with nobody.
+        match Flock::lock(other, FlockArg::LockSharedNonblock) {
+            Ok(shared) => opened = shared.unlock().map_err(|(_, errno)| failed(errno.into()))?,
             Err((_, Errno::EWOULDBLOCK)) => return Err(PinError::Held(name.to_owned())),
             Err((_, errno)) => return Err(failed(errno.into())),
         }
@@ -278,4 +275,60 @@ fn mount_bpffs() -> Result<(), PinError> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// A directory of the test's own, gone when dropped.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("deston-{}-{name}", std::process::id()));
+            make(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = remove_tree(&self.0);
+        }
+    }
+
+    #[test]
+    fn who_looks_for_orphans_is_in_the_way_of_no_start() {
+        let (directory, over) = (Directory::new("looked-at"), AtomicBool::new(false));
+        let locked: Vec<_> = std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        is_held(&directory.0).unwrap();
+                    }
+                });
+            }
+            let locked = (0..2_000).map(|_| lock("spec", &directory.0).map(drop)).collect();
+            over.store(true, Ordering::Relaxed);
+            locked
+        });
+        for result in locked {
+            result.unwrap();
+        }
+    }
+
+    #[test]
+    fn who_has_an_instance_shares_it_with_nobody() {
+        let directory = Directory::new("held");
+        assert!(!is_held(&directory.0).unwrap());
+        let held = lock("spec", &directory.0).unwrap();
+        assert!(held.is_some());
+        assert!(is_held(&directory.0).unwrap());
+        assert!(matches!(lock("spec", &directory.0), Err(PinError::Held(name)) if name == "spec"));
+        drop(held);
+        assert!(!is_held(&directory.0).unwrap());
+    }
 }
