@@ -2,11 +2,14 @@
 
 use std::process::{Command, Output};
 
-use deston::datapath::{Attached, Hook, Kernel};
-use deston::model::XdpMode;
+use deston::datapath::{Attached, Hook, Kernel, instances, remove_instance};
+use deston::model::{self, XdpMode};
+use deston_common::outcome::Outcome;
 use deston_tests::instance::Instance;
-use deston_tests::lab::Namespace;
+use deston_tests::lab::visit::{NO_HEALTH, config, visit_soon};
+use deston_tests::lab::{Deston, Lab as HostLab, Namespace, TcpServer};
 use deston_tests::require_kernel;
+use nix::sys::signal::Signal;
 
 /// A namespace with a link, and an instance that is attached to it.
 struct Lab {
@@ -65,10 +68,14 @@ fn what_a_killed_process_left_is_removed_and_named() {
     assert!(told.contains(&format!("instance `{}`: removed", lab.instance.name())), "{told}");
     assert!(!lab.has_xdp());
 
-    // Once more is no error.
+    // Once more there is none of that name, and whoever meant another is told which there are.
+    let other = Instance::default();
+    drop(other.start());
     let output = lab.detach(&[]);
-    assert!(output.status.success());
-    assert!(text(&output.stdout).contains("nothing is there"), "{}", text(&output.stdout));
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(told.contains("nothing is there (there are: "), "{told}");
+    assert!(told.contains(other.name()), "{told}");
 }
 
 #[test]
@@ -85,4 +92,31 @@ fn what_a_process_holds_is_left_alone_but_by_force() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(!lab.has_xdp());
     drop(held);
+}
+
+#[test]
+fn a_process_that_is_forced_out_says_so_and_serves_in_userspace() {
+    require_kernel!();
+    let lab = HostLab::new(1);
+    let server = TcpServer::start(lab.server(1), 1, 0);
+    let text = config("", NO_HEALTH, &[(server.address(), "")]).replace("\"xdp\"", "\"auto\"");
+    let mut deston = Deston::serving(&lab.balancer, &text);
+    assert_eq!(visit_soon(&lab), 1);
+    assert!(deston.counted(Outcome::Forwarded) > 0, "the kernel carries it");
+    let name = deston.instance().to_owned();
+    let removed = lab.balancer.within(move || remove_instance(&name, true)).unwrap();
+    assert!(removed.is_some_and(|removed| removed.links.len() == 2));
+    let line = deston.wait_for_log("was taken out of the kernel");
+    assert!(line.contains("WARN"), "{line}");
+    // By its socket, whose connections come from the balancer's own stack.
+    assert_eq!(visit_soon(&lab), 1);
+
+    // What another process has under that name meanwhile is left alone when this one ends.
+    let settings =
+        model::Kernel { instance: deston.instance().to_owned(), ..Instance::default().settings() };
+    let other = Kernel::start(&settings).unwrap();
+    deston.signal(Signal::SIGTERM);
+    assert_eq!(deston.wait().code(), Some(0));
+    assert!(!other.is_taken_away());
+    assert!(instances().unwrap().contains(&settings.instance));
 }

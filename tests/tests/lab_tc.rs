@@ -109,6 +109,30 @@ fn a_listener_on_every_address_follows_the_addresses_of_its_interfaces() {
 }
 
 #[test]
+fn a_listener_whose_address_goes_and_comes_back_says_so_once_each() {
+    require_lab!();
+    let lab = Lab::new(1);
+    let server = TcpServer::start(&lab.servers[0], 1, 0);
+    lab.balancer.address("clients", "198.51.100.9/24");
+    let named = tc(&[server.address()]).replace(&BALANCER.to_string(), "198.51.100.9");
+    let mut deston = Deston::serving(&lab.balancer, &named);
+    let address = SocketAddr::from(([198, 51, 100, 9], PORT));
+    assert_eq!(lab.client.within(move || visit(address).unwrap()), 1);
+    lab.balancer.run(&["ip", "address", "del", "198.51.100.9/24", "dev", "clients"]);
+    let line = deston.wait_for_log("no interface has the listener's address");
+    assert!(line.contains("WARN") && line.contains("198.51.100.9"), "{line}");
+    lab.balancer.address("clients", "198.51.100.9/24");
+    let line = deston.wait_for_log("an interface has the listener's address");
+    assert!(line.contains("INFO"), "{line}");
+    assert_eq!(lab.client.within(move || visit(address).unwrap()), 1);
+    deston.signal(Signal::SIGTERM);
+    deston.wait();
+    let log = deston.rest_of_log();
+    assert_eq!(log.matches("no interface has the listener's address").count(), 1, "{log}");
+    assert_eq!(log.matches("an interface has the listener's address").count(), 1, "{log}");
+}
+
+#[test]
 fn who_only_keeps_the_port_serves_nobody() {
     require_lab!();
     let lab = Lab::new(1);

@@ -175,6 +175,35 @@ fn two_proxies_do_not_share_a_port_unnoticed() {
 }
 
 #[tokio::test]
+async fn a_named_address_goes_before_every_address_whichever_is_bound_first() {
+    for named_first in [false, true] {
+        let (every_server, named_server) =
+            (Server::named("every").await, Server::named("named").await);
+        let (every_pool, named_pool) = (pool_of(&every_server), pool_of(&named_server));
+        let proxy = Proxy::start(2).unwrap();
+        let loopback = |last, port| SocketAddr::from(([127, 0, 0, last], port));
+        let every_address = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let open = |name, address, pool| {
+            let listener = listener(name, address, l4(Protocol::Tcp));
+            let bound = proxy.bind(&listener).unwrap();
+            let port = bound.address().port();
+            proxy.open(bound, live_listener(listener, pool));
+            port
+        };
+        let port = if named_first {
+            let port = open("named", loopback(2, 0), &named_pool);
+            open("every", every_address(port), &every_pool)
+        } else {
+            let port = open("every", every_address(0), &every_pool);
+            open("named", loopback(2, port), &named_pool)
+        };
+        for (last, expected) in [(1, "every"), (2, "named"), (3, "every")] {
+            assert_eq!(soon(answer(loopback(last, port))).await.unwrap(), expected);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_port_whose_connections_are_still_closing_can_be_bound() {
     let closing = Server::named("closes first").await;
     let proxied = Proxied::tcp(&pool_of(&closing));

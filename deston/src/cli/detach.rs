@@ -9,6 +9,7 @@ use super::{FAILED, OK, complain, say};
 
 /// Takes away all that is pinned for an instance, and says what that was.
 pub(crate) fn detach(config: &Path, instance: Instance, force: bool) -> u8 {
+    let is_named = instance.is_named();
     let name = match instance.name(config) {
         Ok(name) => name,
         Err(code) => return code,
@@ -17,6 +18,11 @@ pub(crate) fn detach(config: &Path, instance: Instance, force: bool) -> u8 {
         Ok(Some(removed)) => {
             say(&told(&name, &removed));
             OK
+        }
+        // Who names an instance means one that there is.
+        Ok(None) if is_named => {
+            complain(&format!("instance `{name}`: nothing is there{}", others()));
+            FAILED
         }
         Ok(None) => {
             say(&format!("instance `{name}`: nothing is there{}", others()));

@@ -18,6 +18,11 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
+    /// Whether the user has named it.
+    pub(crate) fn is_named(&self) -> bool {
+        self.instance.is_some()
+    }
+
     /// The instance that is meant, or the exit code.
     pub(crate) fn name(self, config: &Path) -> Result<String, u8> {
         match self.instance {

@@ -10,22 +10,23 @@ use crate::model::MAX_SNAT_IPS;
 
 /// Names of network interfaces.
 pub(super) fn interfaces(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, Fault> {
-    let fault = |value| must_be(key, "a list of interfaces such as [\"eth0\"]", value);
+    let fault =
+        |value: &DeValue<'_>| must_be(key, "a list of interfaces such as [\"eth0\"]", value);
     let items = value.as_array().ok_or_else(|| fault(value))?;
-    let mut names: Vec<String> = Vec::new();
-    for item in items {
-        let name = item.get_ref().as_str().ok_or_else(|| fault(item.get_ref()))?;
+    let mut seen: Vec<String> = Vec::new();
+    value::each(items, |item| {
+        let name = item.as_str().ok_or_else(|| fault(item))?;
         // IFNAMSIZ is 16 with the closing zero; the kernel refuses `/` and white space.
         let valid = (1..16).contains(&name.len()) && !name.contains(['/', ' ', '\t', '\n']);
         if !valid {
             return Err(Fault::new(format!("`{key}` has {name:?}, which cannot be an interface")));
         }
-        if names.iter().any(|other| other == name) {
+        if seen.iter().any(|other| other == name) {
             return Err(Fault::new(format!("`{key}` names {name:?} twice")));
         }
-        names.push(name.to_owned());
-    }
-    Ok(names)
+        seen.push(name.to_owned());
+        Ok(name.to_owned())
+    })
 }
 
 /// A range of ports such as `"10240-32767"`.
@@ -66,7 +67,7 @@ pub(super) fn prefixes(key: &str, value: &DeValue<'_>) -> Result<Vec<IpNet>, Fau
         }
         Ok(network)
     };
-    items.iter().map(|item| read(item.get_ref()).map_err(|f| f.within(item.span()))).collect()
+    value::each(items, read)
 }
 
 /// Addresses of this host, of one family.
@@ -91,13 +92,13 @@ pub(super) fn snat_ips(key: &str, value: &DeValue<'_>) -> Result<Vec<IpAddr>, Fa
         }
         Ok(address)
     };
-    let mut addresses = Vec::new();
-    for item in items {
-        let address = read(item.get_ref()).map_err(|fault| fault.within(item.span()))?;
-        if addresses.contains(&address) {
-            return Err(Fault::new(format!("`{key}` names {address} twice")).within(item.span()));
+    let mut seen = Vec::new();
+    value::each(items, |item| {
+        let address = read(item)?;
+        if seen.contains(&address) {
+            return Err(Fault::new(format!("`{key}` names {address} twice")));
         }
-        addresses.push(address);
-    }
-    Ok(addresses)
+        seen.push(address);
+        Ok(address)
+    })
 }

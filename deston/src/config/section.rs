@@ -125,7 +125,7 @@ impl<'a> Section<'a> {
         match read(key, value) {
             Ok(value) => Field::Given(At { value, key: place, span }),
             Err(fault) => {
-                self.problems.add(fault.at(span));
+                fault.all_at(&span).into_iter().for_each(|problem| self.problems.add(problem));
                 Field::Wrong
             }
         }

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use toml::de::DeValue;
+use toml::de::{DeArray, DeValue};
 
 use super::names::Workers;
 use super::problem::{Problem, Span};
@@ -19,11 +19,13 @@ pub(super) struct Fault {
     help: Option<String>,
     /// Its place within the value, if it is a part that is wrong.
     within: Option<Span>,
+    /// What else is wrong with the value.
+    others: Vec<Fault>,
 }
 
 impl Fault {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None, within: None }
+        Self { message: message.into(), help: None, within: None, others: Vec::new() }
     }
 
     pub(super) fn help(self, help: impl Into<String>) -> Self {
@@ -35,7 +37,14 @@ impl Fault {
         Self { within: Some(span), ..self }
     }
 
-    /// The problem, of a value at `span`.
+    /// The problems, of a value at `span`.
+    pub(super) fn all_at(mut self, span: &Span) -> Vec<Problem> {
+        let others = std::mem::take(&mut self.others);
+        let faults = std::iter::once(self).chain(others);
+        faults.map(|fault| fault.at(span.clone())).collect()
+    }
+
+    /// The first problem, of a value at `span`.
     pub(super) fn at(self, span: Span) -> Problem {
         let problem = Problem::at(self.within.unwrap_or(span), self.message);
         match self.help {
@@ -74,6 +83,25 @@ pub(super) fn must_be(key: &str, what: &str, value: &DeValue<'_>) -> Fault {
 fn with_article(kind: &str) -> String {
     let article = if kind.starts_with(['a', 'i']) { "an" } else { "a" };
     format!("{article} {kind}")
+}
+
+/// Every item of an array, or what is wrong with each that is.
+pub(super) fn each<T>(
+    items: &DeArray<'_>,
+    mut read: impl FnMut(&DeValue<'_>) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let (mut values, mut faults) = (Vec::new(), Vec::new());
+    for item in items {
+        match read(item.get_ref()) {
+            Ok(value) => values.push(value),
+            Err(fault) => faults.push(fault.within(item.span())),
+        }
+    }
+    let mut faults = faults.into_iter();
+    match faults.next() {
+        None => Ok(values),
+        Some(first) => Err(Fault { others: faults.collect(), ..first }),
+    }
 }
 
 /// Any text.

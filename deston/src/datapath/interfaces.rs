@@ -16,6 +16,9 @@ use super::plan::{self, Wanted};
 impl Balancer {
     /// Attaches to an interface, unless that is done already.
     pub(super) fn attach_to(&mut self, link: &Link, hook: Hook) -> Result<(), DatapathError> {
+        if self.is_taken_away {
+            return Err(DatapathError::TakenAway);
+        }
         if self.is_attached(link.index, hook) {
             return Ok(());
         }

@@ -31,7 +31,8 @@ pub use host::HostError;
 pub use kernel::{Action, Ran, linked_programs};
 pub use kernel::{
     AttachError, Attached, EndedFlows, Event, Hook, Kernel, KernelError, Maps, NoMaps, PinError,
-    Removed, Sizes, Swept, TCX_KERNEL, Trace, TraceError, has_bpf, instances, remove_instance,
+    Removed, Sizes, Swept, TCX_KERNEL, Trace, TraceError, has_bpf, instances, orphans,
+    remove_instance,
 };
 pub use plan::{OLDEST_KERNEL, Reason, kernel_version};
 pub use ports::{PortUse, port_use};

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::balancer::{Balancer, DatapathError};
 use super::host::Path;
+use super::kernel::Kernel;
 
 /// What there is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Balancer {
 
     /// Looks at every next hop again; ends idle flows, and forgets listeners that have none left.
     pub(super) async fn upkeep(&mut self, due: Upkeep) -> Result<(), DatapathError> {
-        if self.loaded().is_none() {
+        if self.loaded().is_none() || self.has_been_taken_away() {
             return Ok(());
         }
         match due {
@@ -69,6 +70,21 @@ impl Balancer {
             }
         }
         Ok(())
+    }
+
+    /// Whether `deston detach --force` took everything away; told of once. It is not attached again:
+    /// whoever forces it out wants it out.
+    fn has_been_taken_away(&mut self) -> bool {
+        if !self.is_taken_away && self.loaded().is_some_and(Kernel::is_taken_away) {
+            self.is_taken_away = true;
+            tracing::warn!(
+                instance = self.settings.instance,
+                "this instance was taken out of the kernel (`deston detach --force`), and its \
+                 connections are cut: listeners of datapath `auto` go on in userspace, those of the \
+                 kernel alone are not served; start deston again to have it back"
+            );
+        }
+        self.is_taken_away
     }
 
     fn tell_refusals(&mut self) -> Result<(), DatapathError> {

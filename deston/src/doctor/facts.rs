@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{bpffs, firewall, forwarding, jit, kernel, modules, privileges, reverse_path};
+use super::{bpffs, firewall, forwarding, jit, kernel, modules, orphans, privileges, reverse_path};
 use crate::control::host_ports;
 use crate::datapath::{Examined, HostError, Interface, Site, examine};
 use crate::model::{DatapathChoice, Forwarding, HostPorts, L4, Layer, Listener, Model};
@@ -18,6 +18,8 @@ pub struct Facts {
     pub(super) modules: [modules::Module; 2],
     pub(super) privileges: privileges::Privileges,
     pub(super) bpffs: bpffs::Bpffs,
+    /// Other instances whose process is gone.
+    pub(super) orphans: Vec<String>,
     pub(super) forwards: forwarding::Forwards,
     /// Interfaces whose reverse paths are looked at strictly, by name.
     pub(super) strict: Vec<String>,
@@ -38,6 +40,7 @@ impl Facts {
             kernel,
             privileges: privileges::gather(),
             bpffs: bpffs::gather(),
+            orphans: orphans::gather(&model.kernel.instance),
             forwards: forwarding::gather(),
             strict: reverse_path::gather(names),
             ports: host_ports(),

@@ -39,6 +39,8 @@ pub enum Kind {
     Privileges,
     /// What outlives the process has no place.
     Bpffs,
+    /// An instance without its process.
+    Orphan,
     /// No route leads to a server.
     Route,
     /// The way to a server leads through too many VLAN devices.
@@ -80,6 +82,7 @@ impl Kind {
             Self::Modules => "modules",
             Self::Privileges => "privileges",
             Self::Bpffs => "bpffs",
+            Self::Orphan => "orphan",
             Self::Route => "route",
             Self::TooManyTags => "too_many_tags",
             Self::Carrier => "carrier",

@@ -18,6 +18,7 @@ mod lro;
 mod modules;
 mod mtu;
 mod neighbours;
+mod orphans;
 mod ports;
 mod privileges;
 mod reverse_path;
@@ -31,12 +32,13 @@ pub use facts::Facts;
 pub use finding::{Finding, Kind, Mend, Severity};
 
 /// Every check, in the order in which one would mend.
-const CHECKS: [fn(&Facts) -> Vec<Finding>; 18] = [
+const CHECKS: [fn(&Facts) -> Vec<Finding>; 19] = [
     kernel::judge,
     jit::judge,
     modules::judge,
     privileges::judge,
     bpffs::judge,
+    orphans::judge,
     routes::judge,
     carrier::judge,
     foreign_program::judge,

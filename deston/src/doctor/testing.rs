@@ -76,6 +76,7 @@ pub(super) fn with_datapath(datapath: &str, lines: &str) -> Facts {
             first_port: 1_024,
         },
         bpffs: bpffs::Bpffs::Shared,
+        orphans: Vec::new(),
         forwards: forwarding::Forwards { v4: true, v6: true },
         strict: Vec::new(),
         ports: Some(HostPorts { ephemeral: 32_768..=60_999, reserved: Vec::new() }),

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::libc;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::Socket;
 
-use super::{Lab, Namespace, pause};
+use super::{Lab, Namespace, packet_socket, pause};
 use crate::packet::{ETHERNET, Packet, flags};
 
 /// SYNs a second, at most. A machine that cannot carry so many gets fewer.
@@ -107,26 +106,6 @@ impl Drop for SynFlood {
             let _ = thread.join();
         }
     }
-}
-
-/// A socket that sends whole frames by an interface (packet(7)).
-fn packet_socket(interface: &str) -> Socket {
-    let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
-    let index = nix::net::if_::if_nametoindex(interface).unwrap();
-    let family = libc::AF_PACKET as libc::sa_family_t;
-    // SAFETY: the storage is longer than a sockaddr_ll and may hold any address; its length is set.
-    let ((), address) = unsafe {
-        SockAddr::try_init(|storage, length| {
-            let address = storage.cast::<libc::sockaddr_ll>();
-            (*address).sll_family = family;
-            (*address).sll_ifindex = index as i32;
-            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-            Ok(())
-        })
-    }
-    .unwrap();
-    socket.bind(&address).unwrap();
-    socket
 }
 
 /// The Ethernet address of an interface of this namespace.

@@ -190,6 +190,11 @@ impl Deston {
         told.lines().map(ListedFlow::of).collect()
     }
 
+    /// Its instance in the kernel.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -3,7 +3,7 @@
 # switches the machine off. SPEC_SECONDS comes from the kernel's command line.
 /bin/busybox --install -s /bin 2>/dev/null
 export PATH=/bin HOME=/tmp RUST_BACKTRACE=1
-export DESTON_REQUIRE_KERNEL=1 DESTON_SLOW_MACHINE=1
+export DESTON_REQUIRE_KERNEL=1 DESTON_SLOW_MACHINE=1 DESTON_TUNNEL_DEVICES=1
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys

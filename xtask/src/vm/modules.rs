@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, bail};
 use super::kernels::Kernel;
 use crate::command;
 
-/// Modules for specs that make interfaces and attach to them; a kernel that has one built in, or
+/// Modules for specs that make interfaces and attach to them, and for tunnels' far ends; a kernel that has one built in, or
 /// none of that name, goes without.
-const WANTED: [&str; 3] = ["veth", "sch_ingress", "cls_bpf"];
+const WANTED: [&str; 5] = ["veth", "sch_ingress", "cls_bpf", "ipip", "ip6_tunnel"];
 
 /// Names the modules of a kernel in the order in which to load them.
 pub(super) const ORDER: &str = "order";

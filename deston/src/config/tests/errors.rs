@@ -240,9 +240,9 @@ fn invalid_ports_interfaces_and_workers_are_errors() {
         ),
         (
             "[load_balancer]\ninterfaces = [\"a/b\"]",
-            "2:14: `interfaces` has \"a/b\", which cannot be an interface",
+            "2:15: `interfaces` has \"a/b\", which cannot be an interface",
         ),
-        ("[load_balancer]\ninterfaces = [\"a\", \"a\"]", "2:14: `interfaces` names \"a\" twice"),
+        ("[load_balancer]\ninterfaces = [\"a\", \"a\"]", "2:20: `interfaces` names \"a\" twice"),
         (
             "[runtime]\nworkers = \"many\"",
             "2:11: `workers` must be \"auto\" or a whole number from 1 to 1024, not \"many\"",
@@ -415,6 +415,77 @@ fn a_name_that_does_not_resolve_is_an_error() {
         "[[server]]\naddress = \"255.255.255.255\"",
         "2:11: `address` must be the address of one server, not 255.255.255.255",
     );
+}
+
+#[test]
+fn odd_ways_to_write_an_ipv4_address_are_errors() {
+    for place in ["[load_balancer]\naddress", "[[server]]\naddress"] {
+        for text in ["203.0.113.010", "0x7f.1", "127.1", "1"] {
+            let found = errors(&format!("{place} = \"{text}\"\n[[server]]"));
+            let expected = "2:11: `address` is no IPv4 address: write four numbers from 0 to 255 \
+                            without leading zeros";
+            assert_eq!(found[0], expected, "{text}");
+        }
+        let found = errors(&format!("{place} = \"::ffff:192.0.2.1\"\n[[server]]"));
+        let expected = "2:11: `address` is an IPv4 address written as an IPv6 one: write 192.0.2.1";
+        assert_eq!(found[0], expected);
+    }
+}
+
+#[test]
+fn a_listener_has_an_address_of_one_host() {
+    let cases = [
+        ("224.0.0.1", "a multicast address"),
+        ("ff02::1", "a multicast address"),
+        ("255.255.255.255", "the broadcast address"),
+    ];
+    for (address, what) in cases {
+        error(
+            &format!("[load_balancer]\naddress = \"{address}\"\n[[server]]"),
+            &format!("2:11: `address` must be an address of this host, and {address} is {what}"),
+        );
+    }
+}
+
+#[test]
+fn a_listener_on_every_address_leaves_no_packet_to_sockets_beside() {
+    let text = |every: &str, named: &str| {
+        format!(
+            "[[listener]]\nname = \"every\"\naddress = \"0.0.0.0\"\nport = 80\n{every}\n\
+             [[listener]]\nname = \"named\"\naddress = \"192.0.2.1\"\nport = 80\n{named}\n\
+             [[server]]\naddress = \"192.0.2.2\""
+        )
+    };
+    let userspace = "datapath = \"userspace\"";
+    error(
+        &text("", userspace),
+        "4:8: the kernel would take packets for 0.0.0.0:80/tcp that are listener `named`'s, which \
+         is served in userspace (write `datapath = \"userspace\"` here, or an address)",
+    );
+    // Both in the kernel, or both at sockets, the named address goes first.
+    valid(&text("", ""));
+    valid(&text(userspace, ""));
+    valid(&text(userspace, userspace));
+    valid(&text("", "datapath = \"userspace\"\nprotocol = \"udp\""));
+}
+
+#[test]
+fn every_wrong_item_of_an_array_is_named_at_its_place() {
+    let places = |line: &str| {
+        let found = errors(&format!("[load_balancer]\n{line}\n[[server]]"));
+        let place = |line: &String| line.split(": ").next().map(str::to_owned);
+        found.iter().filter_map(place).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        places("allow = [\"x\", \"192.0.2.0/24\", \"192.0.2.1/24\", 3]"),
+        ["2:10", "2:31", "2:47"]
+    );
+    assert_eq!(places("deny = [\"x\", \"y\"]"), ["2:9", "2:14"]);
+    assert_eq!(
+        places("snat_ips = [\"x\", \"192.0.2.1\", \"192.0.2.1\", \"::\"]"),
+        ["2:13", "2:31", "2:44"]
+    );
+    assert_eq!(places("interfaces = [\"a/b\", \"a\", \"a\", 1]"), ["2:15", "2:27", "2:32"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Listeners: their names and addresses.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use deston_common::limits::MAX_LISTENERS;
 
@@ -11,7 +11,7 @@ use super::{DEFAULT, DEFAULT_PORT, check_named, check_names, host};
 use crate::config::file::{self, File};
 use crate::config::problem::{Problem, Problems, Span};
 use crate::config::resolve::Resolver;
-use crate::model::{Layer, Listener};
+use crate::model::{DatapathChoice, Layer, Listener};
 
 /// A listener on its way into the model.
 pub(super) struct Draft {
@@ -21,6 +21,8 @@ pub(super) struct Draft {
     pub(super) pool: String,
     /// Where its address stands.
     span: Option<Span>,
+    /// Where its datapath stands.
+    datapath: Option<Span>,
 }
 
 impl Draft {
@@ -78,7 +80,8 @@ fn draft(
     let found = pool
         .as_deref()
         .and_then(|pool| pools.find(pool, file.pool.given(), file.header.as_ref(), problems));
-    let ip = host(&file.address, resolver, file.header.as_ref(), problems);
+    let ip = host(&file.address, resolver, file.header.as_ref(), problems)
+        .filter(|ip| check_is_ours(file, *ip, problems));
     let guard = guard(file, problems);
     let layer = layer(file, ip, found, problems);
     let address = ip.zip(file.port.or(DEFAULT_PORT)).map(|(ip, port)| SocketAddr::new(ip, port));
@@ -89,7 +92,22 @@ fn draft(
         let (name, pool) = (name?, pool.clone()?);
         Some(Listener { name, address: address?, pool, guard: guard?, layer: layer? })
     })();
-    Draft { listener, pool: pool.unwrap_or_default(), span }
+    let datapath = file.datapath.span();
+    Draft { listener, pool: pool.unwrap_or_default(), span, datapath }
+}
+
+/// Reports an address that is no single host's, and so is never this host's own.
+fn check_is_ours(file: &file::Listener, ip: IpAddr, problems: &Problems) -> bool {
+    let what = if ip.is_multicast() {
+        "a multicast address"
+    } else if ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        "the broadcast address"
+    } else {
+        return true;
+    };
+    let message = format!("`address` must be an address of this host, and {ip} is {what}");
+    problems.add(Problem::near(file.address.span().or(file.header.clone()), message));
+    false
 }
 
 fn check_loop(
@@ -131,5 +149,41 @@ fn check_addresses(drafts: &[Draft], problems: &Problems) {
                 .see(first.span.clone(), "the first one"),
             );
         }
+        check_beside(draft, drafts, problems);
     }
+}
+
+/// A listener on every address in the kernel takes packets before any socket has them, and leaves
+/// alone what the kernel knows another listener of. One that sockets alone serve would get nothing.
+fn check_beside(every: &Draft, drafts: &[Draft], problems: &Problems) {
+    let Some(listener) = &every.listener else { return };
+    let (address, protocol) = (listener.address, listener.protocol());
+    let in_kernel =
+        matches!(listener.layer, Layer::L4(_)) && listener.datapath() != DatapathChoice::Userspace;
+    if !address.ip().is_unspecified() || !in_kernel {
+        return;
+    }
+    let is_beside = |draft: &&Draft| {
+        draft.listener.as_ref().is_some_and(|other| {
+            // The guard of layer 7 is in the kernel too.
+            let is_unguarded = matches!(other.layer, Layer::L7(_)) && other.guard.is_open();
+            let by_sockets = is_unguarded || other.datapath() == DatapathChoice::Userspace;
+            let same_port = other.address.port() == address.port();
+            let same_family = other.address.is_ipv4() == address.is_ipv4();
+            let named = !other.address.ip().is_unspecified() && !other.address.ip().is_loopback();
+            by_sockets && named && same_port && same_family && other.protocol() == protocol
+        })
+    };
+    let Some(beside) = drafts.iter().find(is_beside) else { return };
+    let Some(other) = &beside.listener else { return };
+    let message = format!(
+        "the kernel would take packets for {address}/{protocol} that are listener `{}`'s, which is \
+         served in userspace",
+        other.name
+    );
+    problems.add(
+        Problem::near(every.datapath.clone().or(every.span.clone()), message)
+            .see(beside.span.clone(), "that listener")
+            .help("write `datapath = \"userspace\"` here, or an address"),
+    );
 }

@@ -39,6 +39,8 @@ pub(in crate::datapath) struct Open {
     pub(in crate::datapath) names: BTreeSet<String>,
     /// And by index: those that the names have or had, for flows may still use the older ones.
     pub(in crate::datapath) interfaces: BTreeSet<u32>,
+    /// Whether an interface had the address that is configured, when it was last looked at.
+    pub(in crate::datapath) is_here: bool,
 }
 
 impl Open {

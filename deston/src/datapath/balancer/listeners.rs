@@ -56,6 +56,7 @@ impl Balancer {
             snat_ports: l4(listener).map_or(SnatPorts { min: 0, max: 0 }, |l4| l4.snat_ports),
             names: BTreeSet::new(),
             interfaces: BTreeSet::new(),
+            is_here: self.network.holder(listener.address.ip()).is_some(),
         });
         let lists = |guard: &Guard| (guard.allow.clone(), guard.deny.clone());
         if lists(&open.listener.guard) != lists(&listener.guard) {
@@ -125,6 +126,7 @@ impl Balancer {
             return Ok(());
         }
         for open in &mut self.listeners {
+            follow_holder(open, &self.network);
             let addresses = addresses(open, &self.network);
             if addresses != open.addresses {
                 let listener = &open.listener.name;
@@ -146,6 +148,29 @@ impl Balancer {
             self.listeners.iter().map(|open| open.number).chain(former).collect();
         let free = (1..=MAX_LISTENERS).find(|number| !taken.contains(number));
         free.ok_or(DatapathError::TooManyListeners)
+    }
+}
+
+/// Tells when the address that a listener names goes from the host's interfaces, and when it is back.
+/// The programs go on carrying what arrives; but the host answers nobody who asks for the address.
+fn follow_holder(open: &mut Open, network: &Network) {
+    let address = open.listener.address.ip();
+    let is_here = network.holder(address).is_some();
+    let has_changed = std::mem::replace(&mut open.is_here, is_here) != is_here;
+    // A listener on every address has those that there are, and a closed one wants none.
+    if !has_changed || address.is_unspecified() || !open.is_open {
+        return;
+    }
+    let listener = &open.listener.name;
+    if is_here {
+        tracing::info!(listener, %address, "an interface has the listener's address: clients find it");
+    } else {
+        tracing::warn!(
+            listener,
+            %address,
+            "no interface has the listener's address any more: clients may not find it until one \
+             has it again"
+        );
     }
 }
 

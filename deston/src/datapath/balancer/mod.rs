@@ -72,6 +72,12 @@ pub enum DatapathError {
     /// Nothing was planned for the listener.
     #[error("nothing is ready for listener {0}")]
     NotReady(String),
+    /// Somebody has detached it by force.
+    #[error(
+        "this instance was taken out of the kernel (`deston detach --force`): start deston again to \
+         have it back"
+    )]
+    TakenAway,
     /// The datapath's thread could not be started.
     #[error("starting the datapath's thread: {0}")]
     Thread(io::Error),
@@ -92,6 +98,8 @@ pub(super) struct Balancer {
     kernel: Option<Kernel>,
     /// Nothing is loaded again.
     is_stopped: bool,
+    /// Somebody has detached it by force, which nothing undoes but a new start.
+    pub(super) is_taken_away: bool,
     /// What its maps hold.
     contents: Contents,
     pub(super) attached: Vec<Attached>,
@@ -160,6 +168,7 @@ impl Balancer {
             sweep: every(SWEEP),
             kernel: None,
             is_stopped: false,
+            is_taken_away: false,
             contents: Contents::default(),
             attached: Vec::new(),
             refused: BTreeSet::new(),

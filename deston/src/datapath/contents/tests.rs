@@ -93,6 +93,7 @@ fn open(number: u32, listener: &Arc<crate::model::Listener>) -> Open {
         is_open: true,
         addresses: BTreeSet::from([listener.address.ip()]),
         former: BTreeSet::new(),
+        is_here: true,
         snat: BTreeSet::new(),
         snat_ports,
         names: BTreeSet::new(),

@@ -35,6 +35,7 @@ impl Kernel {
     /// the instance left are adopted; without, they are removed.
     pub fn start(settings: &model::Kernel) -> Result<Self, KernelError> {
         let sizes = Sizes { flows: settings.flows, half_open: settings.half_open };
+        tell_orphans(&settings.instance);
         if settings.pin {
             return Self::adopt(Instance::claim(&settings.instance)?, sizes);
         }
@@ -44,10 +45,21 @@ impl Kernel {
         Self::load(sizes)
     }
 
+    /// A start that fails leaves no directory in which nothing is pinned.
     fn adopt(instance: Instance, sizes: Sizes) -> Result<Self, KernelError> {
+        match Self::on_maps_of(&instance, sizes) {
+            Ok(kernel) => Ok(Self { instance: Some(instance), ..kernel }),
+            Err(error) => {
+                instance.tidy();
+                Err(error)
+            }
+        }
+    }
+
+    fn on_maps_of(instance: &Instance, sizes: Sizes) -> Result<Self, KernelError> {
         let wanted = wanted(sizes)?;
         let directory = instance.maps();
-        if !check(&wanted, &instance)? {
+        if !check(&wanted, instance)? {
             instance.clear_maps()?;
         }
         let is_adopted = !pin::entries(&directory)?.is_empty();
@@ -61,7 +73,7 @@ impl Kernel {
         match loaded {
             Ok(kernel) => {
                 kernel.stages.pin(&instance.stages())?;
-                Ok(Self { instance: Some(instance), is_adopted, ..kernel })
+                Ok(Self { is_adopted, ..kernel })
             }
             Err(error) => {
                 // Maps that nothing uses would hold their memory until the next start.
@@ -101,6 +113,17 @@ impl Kernel {
     /// and flows.
     pub fn is_adopted(&self) -> bool {
         self.is_adopted
+    }
+}
+
+/// Tells of other instances that no process holds: what they have attached goes on.
+fn tell_orphans(own: &str) {
+    for orphan in pin::orphans(own).unwrap_or_default() {
+        tracing::warn!(
+            instance = orphan,
+            "another instance is in the kernel without its process: unless that shall go on, \
+             `deston detach --instance {orphan}` removes it"
+        );
     }
 }
 

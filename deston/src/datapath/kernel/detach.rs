@@ -20,7 +20,7 @@ impl Kernel {
     /// Ends the datapath as `[kernel] on_stop` says. `keep` is for what is pinned: it goes on
     /// forwarding.
     pub fn stop(mut self, attached: Vec<Attached>, on_stop: OnStop) -> Result<(), KernelError> {
-        if on_stop == OnStop::Keep && self.instance.is_some() {
+        if on_stop == OnStop::Keep && self.instance.is_some() || self.is_taken_away() {
             return Ok(());
         }
         for attached in attached {
@@ -30,6 +30,12 @@ impl Kernel {
             remove(instance)?;
         }
         Ok(())
+    }
+
+    /// Whether somebody has taken away what this process has pinned, and with it all that is
+    /// attached ([`remove_instance`] with `force`).
+    pub fn is_taken_away(&self) -> bool {
+        self.instance.as_ref().is_some_and(|instance| !instance.is_ours())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use aya::maps::MapError;
 use aya::programs::ProgramError;
+use nix::libc;
 
 use super::pin::PinError;
 
@@ -9,7 +10,7 @@ use super::pin::PinError;
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// The object could not be loaded.
-    #[error("loading the kernel programs: {0}")]
+    #[error("loading the kernel programs: {}", with_cause(.0))]
     Load(#[from] aya::EbpfError),
     /// The object could not be read.
     #[error("reading the kernel programs: {0}")]
@@ -126,6 +127,40 @@ pub(super) fn map(name: &'static str) -> impl Fn(MapError) -> KernelError {
 /// The system's error number inside an aya error.
 pub(super) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     chain(error).find_map(|error| error.downcast_ref::<std::io::Error>())?.raw_os_error()
+}
+
+/// An error of the loader with the kernel's own word, and what there is to do about it.
+fn with_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut told = error.to_string();
+    if let Some(last) = chain(error).last().map(ToString::to_string)
+        && !told.contains(&last)
+    {
+        told = format!("{told}: {last}");
+    }
+    match errno(error).and_then(remedy) {
+        Some(remedy) => format!("{told}: {remedy}"),
+        None => told,
+    }
+}
+
+/// What helps where the kernel gave an error number for a map or a program.
+fn remedy(errno: i32) -> Option<&'static str> {
+    match errno {
+        libc::EMFILE => Some(
+            "this process may not open more files: raise `ulimit -n` (`LimitNOFILE` of a systemd \
+             unit)",
+        ),
+        libc::ENFILE => Some("the host may not open more files: raise `fs.file-max` with sysctl"),
+        libc::EPERM | libc::EACCES => Some(
+            "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; `deston doctor` tells \
+             which are missing",
+        ),
+        libc::ENOMEM => Some(
+            "there is not enough memory, or its control group may not use more: lower `[kernel] \
+             flows` and `half_open`, or raise the limit (`MemoryMax` of a systemd unit)",
+        ),
+        _ => None,
+    }
 }
 
 /// An error with what is behind it: the last of them is the kernel's own word.

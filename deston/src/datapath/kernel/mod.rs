@@ -35,7 +35,7 @@ pub use expiry::Swept;
 pub use maps::Maps;
 pub use open::{NoMaps, has_bpf};
 pub(super) use open::{has_xdp_link, program_name};
-pub use pin::{PinError, instances};
+pub use pin::{PinError, instances, orphans};
 #[cfg(feature = "testing")]
 pub use testing::{Action, Ran, linked_programs};
 pub use trace::{Trace, TraceError};

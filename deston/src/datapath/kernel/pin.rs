@@ -47,7 +47,7 @@ pub enum PinError {
 pub(super) struct Instance {
     name: String,
     directory: PathBuf,
-    _lock: Option<Flock<File>>,
+    lock: Option<Flock<File>>,
 }
 
 impl Instance {
@@ -58,7 +58,7 @@ impl Instance {
         loop {
             make(&directory)?;
             if let Some(lock) = lock(name, &directory)? {
-                let instance = Self { name: name.to_owned(), directory, _lock: Some(lock) };
+                let instance = Self { name: name.to_owned(), directory, lock: Some(lock) };
                 make(&instance.maps())?;
                 make(&instance.links())?;
                 make(&instance.stages())?;
@@ -72,7 +72,7 @@ impl Instance {
         let directory = Path::new(ROOT).join(name);
         while directory.is_dir() {
             if let Some(lock) = lock(name, &directory)? {
-                return Ok(Some(Self { name: name.to_owned(), directory, _lock: Some(lock) }));
+                return Ok(Some(Self { name: name.to_owned(), directory, lock: Some(lock) }));
             }
         }
         Ok(None)
@@ -80,7 +80,14 @@ impl Instance {
 
     /// An instance that another process holds.
     pub(super) fn of_another(name: &str) -> Self {
-        Self { name: name.to_owned(), directory: Path::new(ROOT).join(name), _lock: None }
+        Self { name: name.to_owned(), directory: Path::new(ROOT).join(name), lock: None }
+    }
+
+    /// Whether the directory that we hold is still the one of that name: somebody with the right to
+    /// may have removed it, and another process may have made it again.
+    pub(super) fn is_ours(&self) -> bool {
+        let Some(lock) = &self.lock else { return true };
+        is_same(lock, &self.directory).unwrap_or(true)
     }
 
     /// Its name.
@@ -125,6 +132,16 @@ impl Instance {
         make(&self.maps())
     }
 
+    /// Removes the directories in which nothing is pinned.
+    pub(super) fn tidy(&self) {
+        let home = self.home();
+        let inner = [self.maps(), self.links(), self.stages()];
+        for directory in inner.iter().chain([&home, &self.directory]) {
+            // Fails where there is something in it, which is then left.
+            let _ = fs::remove_dir(directory);
+        }
+    }
+
     /// Removes everything that is pinned; links that nobody else holds are detached by that.
     pub(super) fn remove(self) -> Result<(), PinError> {
         remove_tree(&self.directory)
@@ -134,6 +151,38 @@ impl Instance {
 /// The names of all instances that stand.
 pub fn instances() -> Result<Vec<String>, PinError> {
     entries(Path::new(ROOT))
+}
+
+/// Instances whose process is gone, and whose maps and links are not: all but `own`.
+pub fn orphans(own: &str) -> Result<Vec<String>, PinError> {
+    let mut orphans = Vec::new();
+    for name in instances()?.into_iter().filter(|name| name != own) {
+        let instance = Instance::of_another(&name);
+        let mut has_pins = false;
+        for home in instance.homes()? {
+            has_pins |= !entries(&home.join("maps"))?.is_empty();
+            has_pins |= !entries(&home.join("links"))?.is_empty();
+        }
+        if has_pins && !is_held(&instance.directory)? {
+            orphans.push(name);
+        }
+    }
+    Ok(orphans)
+}
+
+/// Whether a process holds the instance of a directory. Asking takes the lock for a moment, shared,
+/// which `lock` tells from a process that holds it.
+fn is_held(directory: &Path) -> Result<bool, PinError> {
+    let opened = match File::open(directory) {
+        // Somebody has just removed it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        opened => opened.map_err(file(directory))?,
+    };
+    match Flock::lock(opened, FlockArg::LockSharedNonblock) {
+        Ok(_) => Ok(false),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(true),
+        Err((_, errno)) => Err(file(directory)(errno.into())),
+    }
 }
 
 /// The names in a directory, sorted; none if there is no such directory.
@@ -179,20 +228,32 @@ fn make(directory: &Path) -> Result<(), PinError> {
 /// Locks an instance's directory. `None` if it was removed meanwhile, and may have been made again.
 fn lock(name: &str, directory: &Path) -> Result<Option<Flock<File>>, PinError> {
     let failed = file(directory);
-    let opened = match File::open(directory) {
+    let mut opened = match File::open(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(&failed)?,
     };
-    let locked = Flock::lock(opened, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-        if errno == Errno::EWOULDBLOCK {
-            PinError::Held(name.to_owned())
-        } else {
-            failed(errno.into())
+    let locked = loop {
+        let other = match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => break locked,
+            Err((file, Errno::EWOULDBLOCK)) => file,
+            Err((_, errno)) => return Err(failed(errno.into())),
+        };
+        // Who looks for orphans shares the lock for some microseconds; a process that has the
+        // instance shares it with nobody.
+        match Flock::lock(other, FlockArg::LockSharedNonblock) {
+            Ok(shared) => opened = shared.unlock().map_err(|(_, errno)| failed(errno.into()))?,
+            Err((_, Errno::EWOULDBLOCK)) => return Err(PinError::Held(name.to_owned())),
+            Err((_, errno)) => return Err(failed(errno.into())),
         }
-    })?;
-    let ours = locked.metadata().map_err(&failed)?;
-    let is_same = fs::metadata(directory).is_ok_and(|there| there.ino() == ours.ino());
+    };
+    let is_same = is_same(&locked, directory).map_err(&failed)?;
     Ok(is_same.then_some(locked))
+}
+
+/// Whether an open directory is what stands at a path.
+fn is_same(open: &File, path: &Path) -> io::Result<bool> {
+    let ours = open.metadata()?;
+    Ok(fs::metadata(path).is_ok_and(|there| there.ino() == ours.ino()))
 }
 
 /// Mounts bpffs where nothing is mounted yet.
@@ -214,4 +275,60 @@ fn mount_bpffs() -> Result<(), PinError> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// A directory of the test's own, gone when dropped.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("deston-{}-{name}", std::process::id()));
+            make(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = remove_tree(&self.0);
+        }
+    }
+
+    #[test]
+    fn who_looks_for_orphans_is_in_the_way_of_no_start() {
+        let (directory, over) = (Directory::new("looked-at"), AtomicBool::new(false));
+        let locked: Vec<_> = std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        is_held(&directory.0).unwrap();
+                    }
+                });
+            }
+            let locked = (0..2_000).map(|_| lock("spec", &directory.0).map(drop)).collect();
+            over.store(true, Ordering::Relaxed);
+            locked
+        });
+        for result in locked {
+            result.unwrap();
+        }
+    }
+
+    #[test]
+    fn who_has_an_instance_shares_it_with_nobody() {
+        let directory = Directory::new("held");
+        assert!(!is_held(&directory.0).unwrap());
+        let held = lock("spec", &directory.0).unwrap();
+        assert!(held.is_some());
+        assert!(is_held(&directory.0).unwrap());
+        assert!(matches!(lock("spec", &directory.0), Err(PinError::Held(name)) if name == "spec"));
+        drop(held);
+        assert!(!is_held(&directory.0).unwrap());
+    }
 }

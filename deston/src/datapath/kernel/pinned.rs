@@ -133,7 +133,9 @@ impl Kernel {
 
     /// The links that stand, those of this layout first.
     fn standing(&self) -> Result<Vec<Standing>, PinError> {
-        let Some(instance) = &self.instance else { return Ok(Vec::new()) };
+        // What stands there after ours was taken away is another process's.
+        let ours = self.instance.as_ref().filter(|instance| instance.is_ours());
+        let Some(instance) = ours else { return Ok(Vec::new()) };
         let others = instance.other_homes()?.into_iter().map(|home| (home.join("links"), false));
         let mut standing = Vec::new();
         for (links, is_of_this_layout) in [(instance.links(), true)].into_iter().chain(others) {
