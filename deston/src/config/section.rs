@@ -37,6 +37,14 @@ impl<T: Clone> Field<T> {
         }
     }
 
+    /// Whether nothing is written, or a valid value; `None` if what is written is wrong.
+    pub(super) fn or_given(&self) -> Option<bool> {
+        match self {
+            Self::Absent | Self::Given(_) => Some(true),
+            Self::Wrong => None,
+        }
+    }
+
     /// The value with its places, if there is a valid one.
     pub(super) fn given(&self) -> Option<&At<T>> {
         match self {

@@ -4,10 +4,12 @@
 
 mod lab;
 mod peer;
+mod routed;
 mod server;
 mod strict;
 
 pub use lab::{Lab, Setup};
 pub use peer::{Message, Peer};
+pub use routed::{Routed, naming};
 pub use server::{Answering, Server};
 pub use strict::Strict;

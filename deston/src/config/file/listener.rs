@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::edits::MessageEdits;
 use crate::config::names::{
     self, DATAPATHS, FORWARDINGS, LAYERS, LIMITED, LayerName, Limited, PROTOCOLS,
 };
@@ -38,6 +39,13 @@ pub(in crate::config) struct Listener {
     pub(in crate::config) client_idle: Field<Duration>,
     pub(in crate::config) stream_idle: Field<Duration>,
     pub(in crate::config) tunnel_idle: Field<Duration>,
+    pub(in crate::config) headers: Headers,
+}
+
+/// `[listener.headers]`.
+pub(in crate::config) struct Headers {
+    pub(in crate::config) header: Option<Span>,
+    pub(in crate::config) edits: MessageEdits,
 }
 
 /// `[listener.rate_limit]`.
@@ -72,7 +80,7 @@ impl Listener {
     /// A listener's keys, those that name things left out.
     pub(super) fn unnamed(section: &mut Section<'_>) -> Self {
         section.later(&["trusted_proxies", "accept_proxy_protocol"]);
-        section.later(&["tls", "limits", "http", "headers"]);
+        section.later(&["tls", "limits", "http"]);
         let timeouts = section.child("timeouts");
         timeouts.later(&["tls_handshake"]);
         let request_head = timeouts.get("request_head", value::duration(Zero::Off));
@@ -101,7 +109,15 @@ impl Listener {
             client_idle,
             stream_idle,
             tunnel_idle,
+            headers: Headers::read(section.child("headers")),
         }
+    }
+}
+
+impl Headers {
+    fn read(section: &mut Section<'_>) -> Self {
+        section.later(&["forwarded", "request_id"]);
+        Self { header: section.header(), edits: MessageEdits::read(section) }
     }
 }
 

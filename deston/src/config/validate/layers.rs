@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::edits::edits;
 use super::{pools, reach};
 use crate::config::file;
 use crate::config::names::LayerName;
@@ -86,6 +87,8 @@ fn l7(file: &file::Listener) -> Option<L7> {
         },
         tls: None,
         h2: default.h2,
+        routes: default.routes,
+        edits: edits(&file.headers.edits)?,
     })
 }
 
@@ -96,11 +99,12 @@ fn written<T: Clone>(key: &'static str, field: &Field<T>) -> Written {
     (key, field.given().map(|at| at.key.clone()))
 }
 
-fn l7_keys(file: &file::Listener) -> [Written; 3] {
+fn l7_keys(file: &file::Listener) -> [Written; 4] {
     [
         written("request_head", &file.request_head),
         written("client_idle", &file.client_idle),
         written("stream_idle", &file.stream_idle),
+        ("headers", file.headers.header.clone()),
     ]
 }
 

@@ -16,6 +16,7 @@ use super::downstream::{Downstream, header_value};
 use super::error::{Error, Side};
 use super::exchange::exchange;
 use super::headers::{self, Upgrade};
+use super::route::{Routed, route};
 use super::upgrade::Tunnel;
 use super::validate::{self, Coding, Refusal};
 use super::wire::Upstream;
@@ -51,7 +52,7 @@ pub(super) async fn answer(
     Ok(response)
 }
 
-/// Validates a request, sends it to a server of the listener's pool, prepares the response.
+/// Validates a request, sends it to a server of its route's or listener's pool, prepares the response.
 async fn forward(
     downstream: &Rc<Downstream>,
     request: Request<Incoming>,
@@ -63,22 +64,41 @@ async fn forward(
     let (mut head, body) = request.into_parts();
     validate::head(&mut head)?;
     covered(&head, downstream)?;
+    let (pool, edits) = match route(&mut head, l7, &serving)? {
+        Routed::To(pool, edits) => (pool, edits),
+        Routed::Answered(response) => return Ok(answered(response, &body, downstream)),
+    };
     let upgrade = asked_upgrade(&head, &body);
     if head.version == Version::HTTP_2 {
         http2::downgrade(&mut head.headers, body.is_end_stream());
     }
     let asked = prepare(&mut head, &serving, downstream, upgrade);
+    edits.edit_request(&mut head.headers);
     let body = RequestBody::new(body, downstream);
     let request = Request::from_parts(head, body);
-    let (response, upstream) = exchange(request, &serving.pool, downstream).await?;
+    let (response, upstream) = exchange(request, pool, downstream).await?;
     let uploading = downstream.clock.phase() == Phase::Uploading;
     downstream.clock.replying();
     let mut response = reply(response, upstream, asked, downstream)?;
+    edits.edit_response(response.headers_mut());
     if uploading && !response.status().is_success() {
         // The rest of the request is of no use to anyone. A success may go on both ways.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// An answer that no server has given, to a request whose body nobody reads.
+fn answered(
+    mut response: Response<ReplyBody>,
+    body: &Incoming,
+    downstream: &Downstream,
+) -> Response<ReplyBody> {
+    downstream.clock.response_ended();
+    if !body.is_end_stream() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// RFC 9110 7.4: under TLS, a request is for a host that the certificate is for.

@@ -1,0 +1,329 @@
+//! Routes: which listeners they are for, what they do, and whether their pools are there.
+
+mod targets;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+
+use super::DEFAULT;
+use super::edits::edits;
+use super::listeners::{self, is_listener};
+use super::pools::Pools;
+use crate::config::file::{self, File};
+use crate::config::names::LayerName;
+use crate::config::problem::{Problem, Problems, Span};
+use crate::config::section::{At, Field};
+use crate::config::value;
+use crate::model::route::{
+    Action, Conditions, Destination, Forward, Redirect, Respond, Route, Share, Split,
+};
+use crate::model::{Layer, Listener};
+
+/// Reads every `[[route]]` and gives each to its listeners. `None` if one is wrong.
+pub(super) fn read(
+    file: &File,
+    pools: &Pools<'_>,
+    listeners: &mut [listeners::Draft],
+    problems: &Problems,
+) -> Option<()> {
+    let mut all_valid = true;
+    for (place, route) in (1..).zip(&file.routes) {
+        let listener = listener(route, file, problems);
+        check_loops(route, listener.as_ref(), pools, listeners, problems);
+        match (self::route(place, route, pools, problems), listener) {
+            (Some(route), Some(listener)) => give(&Arc::new(route), &listener, listeners),
+            _ => all_valid = false,
+        }
+    }
+    all_valid.then_some(())
+}
+
+/// Whom a route is for.
+enum For<'f> {
+    Every,
+    One(&'f str),
+}
+
+impl For<'_> {
+    fn is(&self, listener: &Listener) -> bool {
+        match self {
+            Self::Every => true,
+            Self::One(name) => listener.name == *name,
+        }
+    }
+}
+
+fn give(route: &Arc<Route>, whom: &For<'_>, listeners: &mut [listeners::Draft]) {
+    let listeners = listeners.iter_mut().filter_map(|draft| draft.listener.as_mut());
+    for listener in listeners.filter(|listener| whom.is(listener)) {
+        match &mut listener.layer {
+            Layer::L4(_) => {}
+            Layer::L7(l7) => l7.routes.push(Arc::clone(route)),
+        }
+    }
+}
+
+fn listener<'f>(route: &'f file::Route, file: &'f File, problems: &Problems) -> Option<For<'f>> {
+    let implicit = file.implicit_listener().map(|listener| (DEFAULT, listener));
+    let named = file.listeners.iter();
+    let named =
+        named.filter_map(|listener| Some((listener.name.given()?.value.as_str(), listener)));
+    let all: Vec<(&str, &file::Listener)> = implicit.into_iter().chain(named).collect();
+    // A layer that is written wrongly may be this one.
+    let may_be_l7 = |listener: &file::Listener| {
+        listener.layer.or(LayerName::L4).is_none_or(|layer| layer == LayerName::L7)
+    };
+    let at = match &route.listener {
+        Field::Wrong => return None,
+        Field::Absent => {
+            if !all.iter().any(|(_, listener)| may_be_l7(listener)) {
+                problems.add(
+                    Problem::near(route.header.clone(), "this route is for no listener")
+                        .help("routes are of listeners with `layer = \"L7\"`"),
+                );
+                return None;
+            }
+            return Some(For::Every);
+        }
+        Field::Given(at) => at,
+    };
+    match all.iter().find(|(name, _)| *name == at.value) {
+        Some((name, listener)) if may_be_l7(listener) => Some(For::One(name)),
+        Some((name, listener)) => {
+            let message = format!("listener `{name}` is of layer 4, and routes are of requests");
+            problems.add(
+                Problem::at(at.span.clone(), message)
+                    .see(listener.header.clone(), "this listener")
+                    .help("name a listener with `layer = \"L7\"`"),
+            );
+            None
+        }
+        None => {
+            let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+            let name = &at.value;
+            let problem = match value::nearest(name, names.iter().copied()) {
+                Some(near) => {
+                    let message = format!("unknown listener `{name}`, did you mean `{near}`?");
+                    Problem::at(at.span.clone(), message)
+                }
+                None => Problem::at(at.span.clone(), format!("unknown listener `{name}`"))
+                    .help(format!("the listeners are {}", value::list(&names, "and"))),
+            };
+            problems.add(problem);
+            None
+        }
+    }
+}
+
+fn route(
+    place: usize,
+    file: &file::Route,
+    pools: &Pools<'_>,
+    problems: &Problems,
+) -> Option<Route> {
+    let conditions = conditions(file, problems);
+    let action = action(file, pools, problems);
+    targets::check(file, problems);
+    Some(Route { place, conditions: conditions?, action: action?, edits: edits(&file.edits)? })
+}
+
+fn conditions(file: &file::Route, problems: &Problems) -> Option<Conditions> {
+    if let (Some(path), Some(regex)) = (file.path.given(), file.path_regex.given()) {
+        let message = "`path_regex` stands beside `path`: a route has one of them";
+        problems.add(
+            Problem::at(regex.key.clone(), message).see(Some(path.key.clone()), "the other one"),
+        );
+    }
+    let path = file.path.given().or(file.path_regex.given()).map(|at| at.value.clone());
+    // A wrong one is no missing one.
+    (file.path.or_given()? && file.path_regex.or_given()? && file.host.or_given()?).then_some(())?;
+    Some(Conditions {
+        host: file.host.given().map(|at| at.value.clone()),
+        path,
+        methods: file.methods.or(Vec::new())?,
+        headers: file.fields.or(Vec::new())?,
+        query: file.query.or(Vec::new())?,
+    })
+}
+
+/// What a route does, of the four things it may do.
+enum Asked<'f> {
+    Pool(&'f Field<String>),
+    Split,
+    Redirect,
+    Respond,
+}
+
+fn action(file: &file::Route, pools: &Pools<'_>, problems: &Problems) -> Option<Action> {
+    let written =
+        |key, is_there: bool, span: Option<Span>, asked| is_there.then_some((key, span, asked));
+    let key = |at: Option<&Span>| at.cloned();
+    let all: Vec<(&str, Option<Span>, Asked<'_>)> = [
+        written(
+            "pool",
+            !matches!(file.pool, Field::Absent),
+            key(file.pool.given().map(|at| &at.key)),
+            Asked::Pool(&file.pool),
+        ),
+        written(
+            "split",
+            !matches!(file.split, Field::Absent),
+            key(file.split.given().map(|at| &at.key)),
+            Asked::Split,
+        ),
+        written(
+            "redirect",
+            file.redirect.header.is_some(),
+            file.redirect.header.clone(),
+            Asked::Redirect,
+        ),
+        written(
+            "respond",
+            file.respond.header.is_some(),
+            file.respond.header.clone(),
+            Asked::Respond,
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let (name, span, asked) = match all.as_slice() {
+        [] => {
+            problems.add(
+                Problem::near(file.header.clone(), "this route does nothing with its requests")
+                    .help("add one of `pool`, `split`, `redirect` and `respond`"),
+            );
+            return None;
+        }
+        [one] => one,
+        [first, second, ..] => {
+            let message = format!("a route has `{}` or `{}`, not both", first.0, second.0);
+            problems.add(
+                Problem::near(second.1.clone().or(file.header.clone()), message)
+                    .see(first.1.clone(), "the other one"),
+            );
+            return None;
+        }
+    };
+    match asked {
+        Asked::Pool(pool) => {
+            let at = pool.given()?;
+            pools.find(&at.value, Some(at), file.header.as_ref(), problems)?;
+            forward(file, Destination::Pool(at.value.clone()))
+        }
+        Asked::Split => {
+            let at = file.split.given()?;
+            let found = at.value.iter().map(|share| {
+                let pool = &share.pool;
+                pools.find(&pool.value, Some(pool), file.header.as_ref(), problems).is_some()
+            });
+            // All of them, so that each unknown one is reported.
+            let found: Vec<bool> = found.collect();
+            found.into_iter().all(|found| found).then_some(())?;
+            let share = |share: &_| {
+                let share: &crate::config::routing::PoolShare = share;
+                Share { pool: share.pool.value.clone(), weight: share.weight }
+            };
+            forward(
+                file,
+                Destination::Split(Split { shares: at.value.iter().map(share).collect() }),
+            )
+        }
+        Asked::Redirect => {
+            check_only_forwarded(file, name, span.as_ref(), problems);
+            redirect(&file.redirect, problems).map(Action::Redirect)
+        }
+        Asked::Respond => {
+            check_only_forwarded(file, name, span.as_ref(), problems);
+            respond(&file.respond, problems).map(Action::Respond)
+        }
+    }
+}
+
+fn forward(file: &file::Route, to: Destination) -> Option<Action> {
+    let rewrite = match &file.rewrite {
+        Field::Wrong => return None,
+        Field::Absent => None,
+        Field::Given(at) => Some(at.value.clone()),
+    };
+    Some(Action::Forward(Forward { to, rewrite }))
+}
+
+/// What is changed about a request that no server gets is changed in vain.
+fn check_only_forwarded(
+    file: &file::Route,
+    action: &str,
+    span: Option<&Span>,
+    problems: &Problems,
+) {
+    let rewrite = file.rewrite.given().map(|at| &at.key);
+    for (key, at) in [("rewrite", rewrite), ("request", file.edits.request.header.as_ref())] {
+        if let Some(at) = at {
+            let message =
+                format!("`{key}` is for requests that go to a server, not for `{action}`");
+            problems
+                .add(Problem::at(at.clone(), message).see(span.cloned(), "here").help("remove it"));
+        }
+    }
+}
+
+fn redirect(file: &file::Redirect, problems: &Problems) -> Option<Redirect> {
+    file.written.then_some(())?;
+    if matches!(file.to, Field::Absent) {
+        problems.add(
+            Problem::near(file.header.clone(), "this redirect leads nowhere")
+                .help("add `to = \"https://$host$path\"` or another location"),
+        );
+    }
+    let status = file.status.or(StatusCode::PERMANENT_REDIRECT)?;
+    Some(Redirect { status, to: file.to.given()?.value.clone() })
+}
+
+fn respond(file: &file::Respond, problems: &Problems) -> Option<Respond> {
+    file.written.then_some(())?;
+    let status = file.status.or(StatusCode::OK)?;
+    let body = file.body.or(String::new())?;
+    // RFC 9110 15.3.5, 15.3.6 and 15.4.5.
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+    if let (true, Some(at)) = (bodiless.contains(&status) && !body.is_empty(), file.body.given()) {
+        let message = format!("a response with status {} has no body", status.as_u16());
+        problems.add(Problem::at(at.key.clone(), message).see(file.status.span(), "the status"));
+    }
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    let content_type = file.content_type.or(plain)?;
+    Some(Respond { status, body: Bytes::from(body), content_type })
+}
+
+/// A server that is the route's own listener gets each request again and again.
+fn check_loops(
+    file: &file::Route,
+    whom: Option<&For<'_>>,
+    pools: &Pools<'_>,
+    listeners: &[listeners::Draft],
+    problems: &Problems,
+) {
+    let Some(whom) = whom else { return };
+    let is_for = |listener: &&Listener| match &listener.layer {
+        Layer::L4(_) => false,
+        Layer::L7(_) => whom.is(listener),
+    };
+    let place: Option<Span> = file.pool.given().map(|at: &At<String>| at.span.clone());
+    let place = place.or(file.split.span());
+    for listener in listeners.iter().filter_map(|draft| draft.listener.as_ref()).filter(is_for) {
+        let used = pools.drafts.iter().filter(|pool| file.pools().any(|name| name == pool.name));
+        for server in used.flat_map(|pool| &pool.servers) {
+            let address = server.server.address;
+            if is_listener(listener.address, address) {
+                let name = &listener.name;
+                let message = format!(
+                    "{address} is listener `{name}` itself, which this pool's route is for"
+                );
+                problems.add(
+                    Problem::near(server.span.clone(), message).see(place.clone(), "this route"),
+                );
+            }
+        }
+    }
+}
