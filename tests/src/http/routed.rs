@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use deston::live::{self, Serving};
-use deston::model::{Algorithm, Listener};
+use deston::model::Listener;
 use deston::{config, proxy::Proxy};
 
+use deston_common::server::ServerId;
+
+use super::lab::view;
 use super::{Answering, Peer, Server};
-use crate::live::{live_pool, server};
+use crate::live::TIMEOUTS;
 use crate::proxied::{ANY_PORT, NAME};
 
 /// A running proxy.
@@ -36,8 +39,12 @@ impl Routed {
         let proxy = Proxy::start(1).expect("workers start");
         let pools: Vec<_> = servers
             .iter()
-            .map(|(name, address)| {
-                let pool = live_pool(Algorithm::RoundRobin, [server(*address)]);
+            // Identifiers are unique among all pools.
+            .zip((1..).map(ServerId))
+            .map(|((name, address), id)| {
+                let server = live::Server::new(id, (*name).to_owned(), *address, 1_000);
+                let view = view(&[Arc::new(server)], TIMEOUTS);
+                let pool = Arc::new(live::Pool::new((*name).to_owned(), view));
                 ((*name).to_owned(), pool)
             })
             .collect();

@@ -115,3 +115,72 @@ impl<'a> Edits<'a> {
         std::iter::once(self.listener).chain(self.route)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, StatusCode, Version};
+
+    use super::super::validate;
+    use super::*;
+    use crate::config;
+    use crate::live::View;
+    use crate::model::Layer;
+
+    /// What serves a listener with routes between the pools `default` and `other`.
+    fn serving(routes: &str) -> Serving {
+        let text = format!(
+            "[load_balancer]\nlayer = \"L7\"\n{routes}\n[[pool]]\nname = \"other\"\n\
+             [[server]]\n[[server]]\nport = 1\npool = \"other\""
+        );
+        let model = config::parse("config.toml", &text).unwrap();
+        let find = |name: &str| {
+            let timeouts = model.pool(name)?.timeouts;
+            let table = Box::new(deston_common::table::Table::EMPTY);
+            let view = View { table, servers: Vec::new(), timeouts, sticky: None };
+            Some(Arc::new(Pool::new(name.to_owned(), view)))
+        };
+        Serving::with_routes(Arc::clone(&model.listeners[0]), find).unwrap()
+    }
+
+    /// Routes a valid head: the pool's name and the target, or the answer's status.
+    fn routed(head: &mut Parts, serving: &Serving) -> Result<(String, String), StatusCode> {
+        validate::head(head).unwrap();
+        let Layer::L7(l7) = &serving.listener.layer else { panic!("layer 7") };
+        match route(head, l7, serving).map_err(Refusal::status)? {
+            Routed::To(pool, _) => Ok((pool.name().to_owned(), head.uri.to_string())),
+            Routed::Answered(response) => Err(response.status()),
+        }
+    }
+
+    fn request(version: Version, target: &str) -> Parts {
+        let request = Request::builder().version(version).uri(target);
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn a_request_of_http_2_is_routed_by_its_authority() {
+        let serving = serving("[[route]]\nhost = \"a.example\"\npath = \"/x\"\npool = \"other\"");
+        let mut head = request(Version::HTTP_2, "https://A.example/%78?y");
+        assert_eq!(routed(&mut head, &serving), Ok(("other".to_owned(), "/%78?y".to_owned())));
+        let mut head = request(Version::HTTP_2, "https://b.example/x");
+        assert_eq!(routed(&mut head, &serving), Ok(("default".to_owned(), "/x".to_owned())));
+    }
+
+    #[test]
+    fn a_path_that_becomes_too_long_is_refused() {
+        let rewrite = "$1/".repeat(20);
+        let routes =
+            format!("[[route]]\npath = \"/*\"\npool = \"other\"\nrewrite = \"/{rewrite}\"");
+        let mut head = request(Version::HTTP_10, &format!("/{}", "a".repeat(5_000)));
+        assert_eq!(routed(&mut head, &serving(&routes)), Err(StatusCode::URI_TOO_LONG));
+    }
+
+    #[test]
+    fn a_share_of_zero_gets_no_request() {
+        let serving = serving("[[route]]\nsplit = { default = 0, other = 1 }");
+        for _ in 0..3 {
+            let mut head = request(Version::HTTP_10, "/");
+            assert_eq!(routed(&mut head, &serving).map(|(pool, _)| pool), Ok("other".to_owned()));
+        }
+    }
+}
