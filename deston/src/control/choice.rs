@@ -87,9 +87,9 @@ mod tests {
 
     #[test]
     fn the_first_turn_is_the_first_servers_that_does_not_drain() {
-        choice("\"round_robin\"", TWO, |choice| match choice {
-            FirstChoice::FirstTurn(server) => assert_eq!(server.address.port(), 2),
-            other => panic!("{other:?}"),
+        choice("\"round_robin\"", TWO, |choice| {
+            let FirstChoice::FirstTurn(server) = choice else { panic!("{choice:?}") };
+            assert_eq!(server.address.port(), 2);
         });
     }
 

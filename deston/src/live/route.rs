@@ -1,4 +1,4 @@
-//! A live route: a rule and the pools it sends requests to.
+//! A live route: what the file says, and the pools it sends requests to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,9 +9,9 @@ use crate::model::route::{Action, Destination, Forward, Split};
 
 /// A route in use, of one listener.
 pub struct Route {
-    /// The rule.
-    pub rule: Arc<model::Route>,
-    /// In the order of the rule's shares; none, if it answers by itself.
+    /// What the file says.
+    pub model: Arc<model::Route>,
+    /// In the order of the shares; none, if it answers by itself.
     pools: Vec<Arc<Pool>>,
     /// Requests it has split so far: shared by all workers, so that the shares hold for all.
     turn: AtomicU64,
@@ -20,16 +20,16 @@ pub struct Route {
 impl Route {
     /// A route whose pools `find` knows by name; `None` if it does not know one of them.
     pub(super) fn new(
-        rule: Arc<model::Route>,
+        model: Arc<model::Route>,
         find: impl Fn(&str) -> Option<Arc<Pool>>,
     ) -> Option<Self> {
-        let pools = rule.pools().map(find).collect::<Option<_>>()?;
-        Some(Self { rule, pools, turn: AtomicU64::new(0) })
+        let pools = model.pools().map(find).collect::<Option<_>>()?;
+        Some(Self { model, pools, turn: AtomicU64::new(0) })
     }
 
-    /// The pool of the next request; `None`: the rule sends requests to none.
+    /// The pool of the next request; `None`: it sends requests to none.
     pub fn next_pool(&self) -> Option<&Arc<Pool>> {
-        match &self.rule.action {
+        match &self.model.action {
             Action::Forward(Forward { to: Destination::Pool(_), .. }) => self.pools.first(),
             Action::Forward(Forward { to: Destination::Split(split), .. }) => self.share(split),
             Action::Redirect(_) | Action::Respond(_) => None,

@@ -23,7 +23,7 @@ pub struct L7 {
     /// In file order: the first that matches a request decides; none: the listener's pool.
     pub routes: Vec<Arc<Route>>,
     /// Changes to the fields of every request and response, before those of its route.
-    pub edits: MessageEdits,
+    pub edits: Arc<MessageEdits>,
 }
 
 /// `[listener.timeouts]` of a layer 7 listener. Zero switches a deadline off.
@@ -50,7 +50,7 @@ impl Default for L7 {
             tls: None,
             h2: true,
             routes: Vec::new(),
-            edits: MessageEdits::default(),
+            edits: Arc::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a listener speaks: the settings of each layer, and which keys go with which.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::edits::edits;
 use super::{pools, reach};
@@ -88,7 +89,7 @@ fn l7(file: &file::Listener) -> Option<L7> {
         tls: None,
         h2: default.h2,
         routes: default.routes,
-        edits: edits(&file.headers.edits)?,
+        edits: Arc::new(edits(&file.headers.edits)?),
     })
 }
 

@@ -23,7 +23,7 @@ pub use pattern::{HostPattern, NoPathPattern, PathPattern, PathRegex};
 pub use split::{Share, Split};
 pub use template::{Part, Template, UnknownVariable, Variable};
 
-/// A rule for requests.
+/// What becomes of requests that have all it asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Its place among the routes of the file, from 1: its name for people.

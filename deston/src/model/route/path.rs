@@ -1,6 +1,6 @@
 //! A request's path as routes see it: escapes decoded, dot segments resolved, slashes merged.
 //!
-//! A rule that was matched against the path as it is sent could be evaded by another spelling of the
+//! A route that was matched against the path as it is sent could be evaded by another spelling of the
 //! same path (`/x/../admin`, `/%61dmin`, `//admin`). Escapes are decoded once, `%2F` too, as most
 //! servers do. Each byte remembers where it stood, so that a part of the path can be sent on in the
 //! client's spelling.
@@ -32,7 +32,7 @@ impl<'a> Path<'a> {
         Self { sent, plain: Cow::Owned(plain), from }
     }
 
-    /// What rules are matched against.
+    /// What routes are matched against.
     pub fn plain(&self) -> &[u8] {
         &self.plain
     }

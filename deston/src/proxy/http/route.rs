@@ -40,19 +40,19 @@ pub(super) fn route<'a>(
         return Ok(Routed::To(&serving.pool, edits));
     }
     let asked = asked(head);
-    let matches = |route: &&Route| route.rule.conditions.check(&asked).is_ok();
+    let matches = |route: &&Route| route.model.conditions.check(&asked).is_ok();
     let Some(route) = serving.routes.iter().find(matches) else {
         return Ok(Routed::To(&serving.pool, edits));
     };
-    edits.route = Some(&route.rule.edits);
-    let mut response = match &route.rule.action {
+    edits.route = Some(&route.model.edits);
+    let mut response = match &route.model.action {
         Action::Forward(_) => {
-            if let Some(rewritten) = route.rule.rewritten(&asked) {
+            if let Some(rewritten) = route.model.rewritten(&asked) {
                 head.uri = rewritten.map(Uri::from).map_err(|_| Refusal::TargetTooLong)?;
             }
             return Ok(Routed::To(route.next_pool().unwrap_or(&serving.pool), edits));
         }
-        Action::Redirect(redirect) => redirected(redirect, &route.rule.conditions, &asked)?,
+        Action::Redirect(redirect) => redirected(redirect, &route.model.conditions, &asked)?,
         Action::Respond(answer) => responded(answer, asked.method),
     };
     edits.edit_response(response.headers_mut());
@@ -142,9 +142,9 @@ mod tests {
         Serving::with_routes(Arc::clone(&model.listeners[0]), find).unwrap()
     }
 
-    /// Routes a valid head: the pool's name and the target, or the answer's status.
+    /// Routes a head: the pool's name and the target, or the answer's status.
     fn routed(head: &mut Parts, serving: &Serving) -> Result<(String, String), StatusCode> {
-        validate::head(head).unwrap();
+        validate::head(head).map_err(Refusal::status)?;
         let Layer::L7(l7) = &serving.listener.layer else { panic!("layer 7") };
         match route(head, l7, serving).map_err(Refusal::status)? {
             Routed::To(pool, _) => Ok((pool.name().to_owned(), head.uri.to_string())),

@@ -1,11 +1,9 @@
 //! Routes: which listeners they are for, what they do, and whether their pools are there.
 
+mod actions;
 mod targets;
 
 use std::sync::Arc;
-
-use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
 
 use super::DEFAULT;
 use super::edits::edits;
@@ -16,9 +14,7 @@ use crate::config::names::LayerName;
 use crate::config::problem::{Problem, Problems, Span};
 use crate::config::section::{At, Field};
 use crate::config::value;
-use crate::model::route::{
-    Action, Conditions, Destination, Forward, Redirect, Respond, Route, Share, Split,
-};
+use crate::model::route::{Conditions, Route};
 use crate::model::{Layer, Listener};
 
 /// Reads every `[[route]]` and gives each to its listeners. `None` if one is wrong.
@@ -124,7 +120,7 @@ fn route(
     problems: &Problems,
 ) -> Option<Route> {
     let conditions = conditions(file, problems);
-    let action = action(file, pools, problems);
+    let action = actions::action(file, pools, problems);
     targets::check(file, problems);
     Some(Route { place, conditions: conditions?, action: action?, edits: edits(&file.edits)? })
 }
@@ -146,154 +142,6 @@ fn conditions(file: &file::Route, problems: &Problems) -> Option<Conditions> {
         headers: file.fields.or(Vec::new())?,
         query: file.query.or(Vec::new())?,
     })
-}
-
-/// What a route does, of the four things it may do.
-enum Asked<'f> {
-    Pool(&'f Field<String>),
-    Split,
-    Redirect,
-    Respond,
-}
-
-fn action(file: &file::Route, pools: &Pools<'_>, problems: &Problems) -> Option<Action> {
-    let written =
-        |key, is_there: bool, span: Option<Span>, asked| is_there.then_some((key, span, asked));
-    let key = |at: Option<&Span>| at.cloned();
-    let all: Vec<(&str, Option<Span>, Asked<'_>)> = [
-        written(
-            "pool",
-            !matches!(file.pool, Field::Absent),
-            key(file.pool.given().map(|at| &at.key)),
-            Asked::Pool(&file.pool),
-        ),
-        written(
-            "split",
-            !matches!(file.split, Field::Absent),
-            key(file.split.given().map(|at| &at.key)),
-            Asked::Split,
-        ),
-        written(
-            "redirect",
-            file.redirect.header.is_some(),
-            file.redirect.header.clone(),
-            Asked::Redirect,
-        ),
-        written(
-            "respond",
-            file.respond.header.is_some(),
-            file.respond.header.clone(),
-            Asked::Respond,
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let (name, span, asked) = match all.as_slice() {
-        [] => {
-            problems.add(
-                Problem::near(file.header.clone(), "this route does nothing with its requests")
-                    .help("add one of `pool`, `split`, `redirect` and `respond`"),
-            );
-            return None;
-        }
-        [one] => one,
-        [first, second, ..] => {
-            let message = format!("a route has `{}` or `{}`, not both", first.0, second.0);
-            problems.add(
-                Problem::near(second.1.clone().or(file.header.clone()), message)
-                    .see(first.1.clone(), "the other one"),
-            );
-            return None;
-        }
-    };
-    match asked {
-        Asked::Pool(pool) => {
-            let at = pool.given()?;
-            pools.find(&at.value, Some(at), file.header.as_ref(), problems)?;
-            forward(file, Destination::Pool(at.value.clone()))
-        }
-        Asked::Split => {
-            let at = file.split.given()?;
-            let found = at.value.iter().map(|share| {
-                let pool = &share.pool;
-                pools.find(&pool.value, Some(pool), file.header.as_ref(), problems).is_some()
-            });
-            // All of them, so that each unknown one is reported.
-            let found: Vec<bool> = found.collect();
-            found.into_iter().all(|found| found).then_some(())?;
-            let share = |share: &_| {
-                let share: &crate::config::routing::PoolShare = share;
-                Share { pool: share.pool.value.clone(), weight: share.weight }
-            };
-            forward(
-                file,
-                Destination::Split(Split { shares: at.value.iter().map(share).collect() }),
-            )
-        }
-        Asked::Redirect => {
-            check_only_forwarded(file, name, span.as_ref(), problems);
-            redirect(&file.redirect, problems).map(Action::Redirect)
-        }
-        Asked::Respond => {
-            check_only_forwarded(file, name, span.as_ref(), problems);
-            respond(&file.respond, problems).map(Action::Respond)
-        }
-    }
-}
-
-fn forward(file: &file::Route, to: Destination) -> Option<Action> {
-    let rewrite = match &file.rewrite {
-        Field::Wrong => return None,
-        Field::Absent => None,
-        Field::Given(at) => Some(at.value.clone()),
-    };
-    Some(Action::Forward(Forward { to, rewrite }))
-}
-
-/// What is changed about a request that no server gets is changed in vain.
-fn check_only_forwarded(
-    file: &file::Route,
-    action: &str,
-    span: Option<&Span>,
-    problems: &Problems,
-) {
-    let rewrite = file.rewrite.given().map(|at| &at.key);
-    for (key, at) in [("rewrite", rewrite), ("request", file.edits.request.header.as_ref())] {
-        if let Some(at) = at {
-            let message =
-                format!("`{key}` is for requests that go to a server, not for `{action}`");
-            problems
-                .add(Problem::at(at.clone(), message).see(span.cloned(), "here").help("remove it"));
-        }
-    }
-}
-
-fn redirect(file: &file::Redirect, problems: &Problems) -> Option<Redirect> {
-    file.written.then_some(())?;
-    if matches!(file.to, Field::Absent) {
-        problems.add(
-            Problem::near(file.header.clone(), "this redirect leads nowhere")
-                .help("add `to = \"https://$host$path\"` or another location"),
-        );
-    }
-    let status = file.status.or(StatusCode::PERMANENT_REDIRECT)?;
-    Some(Redirect { status, to: file.to.given()?.value.clone() })
-}
-
-fn respond(file: &file::Respond, problems: &Problems) -> Option<Respond> {
-    file.written.then_some(())?;
-    let status = file.status.or(StatusCode::OK)?;
-    let body = file.body.or(String::new())?;
-    // RFC 9110 15.3.5, 15.3.6 and 15.4.5.
-    let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
-    if let (true, Some(at)) = (bodiless.contains(&status) && !body.is_empty(), file.body.given()) {
-        let message = format!("a response with status {} has no body", status.as_u16());
-        problems.add(Problem::at(at.key.clone(), message).see(file.status.span(), "the status"));
-    }
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    let content_type = file.content_type.or(plain)?;
-    Some(Respond { status, body: Bytes::from(body), content_type })
 }
 
 /// A server that is the route's own listener gets each request again and again.

@@ -41,7 +41,7 @@ fn a_reload_that_changes_routes_keeps_pools_and_does_not_bind_anew() {
     assert_eq!((listener.as_str(), next(&lab)), ("web", vec!["other".to_owned()]));
     assert!(Arc::ptr_eq(serving(&lab).routes[0].next_pool().unwrap(), &pool));
     lab.reload(&text(&route.replace("/a", "/b")));
-    let path = serving(&lab).routes[0].rule.conditions.to_string();
+    let path = serving(&lab).routes[0].model.conditions.to_string();
     assert_eq!(path, "path /b");
     assert!(Arc::ptr_eq(serving(&lab).routes[0].next_pool().unwrap(), &pool));
     lab.reload(&text(""));
