@@ -1,6 +1,6 @@
 //! Routes: which pool a request goes to, what it becomes on the way, and answers without a server.
 
-use deston_tests::http::{Message, Routed, naming};
+use deston_tests::http::{Message, Routed, Server, naming};
 
 fn get(host: &str, target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")
@@ -255,4 +255,30 @@ async fn an_open_connections_next_request_sees_reloaded_routes() {
     assert_eq!(by(&client.ask(get("a", "/x")).await), "main");
     assert_eq!(by(&client.ask(get("a", "/y")).await), "other");
     assert_eq!((main.connections(), other.connections()), (1, 1), "pooled connections live on");
+}
+
+#[tokio::test]
+async fn a_websocket_goes_to_its_routes_pool_too() {
+    let (main, chat) = (naming("main").await, Server::start().await);
+    let routes = "[[route]]\npath = \"/chat/*\"\npool = \"chat\"\nrewrite = \"/$1\"\n\
+                  response = { set = { X-Route = \"chat\" } }\n";
+    let lab = Routed::start(routes, &[("main", main.address), ("chat", chat.address)]);
+    let mut client = lab.client().await;
+    client
+        .send(
+            "GET /chat/room HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .await;
+    let mut server = chat.accept().await;
+    assert!(server.head().await.starts_with("GET /room HTTP/1.1"));
+    let agreed = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                  Upgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n";
+    server.send(agreed).await;
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 101") && head.contains("x-route: chat"), "{head}");
+    client.send("ping").await;
+    assert_eq!(server.exactly(4).await, b"ping");
+    server.send("pong").await;
+    assert_eq!(client.exactly(4).await, b"pong");
 }

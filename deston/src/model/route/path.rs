@@ -28,7 +28,7 @@ impl<'a> Path<'a> {
         if is_plain || !sent.starts_with('/') {
             return Self { sent, plain: Cow::Borrowed(sent.as_bytes()), from: Vec::new() };
         }
-        let (plain, from) = resolve(&decode(sent)).into_iter().unzip();
+        let (plain, from) = resolve(sent, &decode(sent)).into_iter().unzip();
         Self { sent, plain: Cow::Owned(plain), from }
     }
 
@@ -50,8 +50,12 @@ impl<'a> Path<'a> {
             return;
         }
         for &at in self.from.get(part).unwrap_or_default() {
-            let length = if escaped(self.sent.as_bytes(), at).is_some() { 3 } else { 1 };
-            out.push_str(self.sent.get(at..at + length).unwrap_or_default());
+            match (escaped(self.sent.as_bytes(), at), self.sent.get(at..at + 1)) {
+                (Some(_), _) => out.push_str(self.sent.get(at..at + 3).unwrap_or_default()),
+                // Alone it could begin an escape with what follows it elsewhere.
+                (None, Some("%")) => out.push_str("%25"),
+                (None, byte) => out.push_str(byte.unwrap_or_default()),
+            }
         }
     }
 
@@ -89,30 +93,35 @@ fn decode(sent: &str) -> Vec<Byte> {
 }
 
 /// RFC 3986 5.2.4, and empty segments are dropped. The last slash stays.
-fn resolve(decoded: &[Byte]) -> Vec<Byte> {
+///
+/// Of slashes that become one, one that was sent as it is is kept before one that was escaped: the
+/// first of a path, which ends the host of a location, is never an escape.
+fn resolve(sent: &str, decoded: &[Byte]) -> Vec<Byte> {
+    let is_escape = |(_, at): Byte| sent.as_bytes().get(at) != Some(&b'/');
     let mut out: Vec<Byte> = Vec::with_capacity(decoded.len());
+    // The slash of segments that were dropped since the last that was kept.
+    let mut dropped: Option<Byte> = None;
     let mut rest = decoded;
     while let Some((&slash, behind)) = rest.split_first() {
         let end = behind.iter().position(|&(byte, _)| byte == b'/').unwrap_or(behind.len());
         let (segment, next) = behind.split_at(end);
         rest = next;
-        let is_last = rest.is_empty();
-        let keeps = match segment {
-            [] | [(b'.', _)] => false,
+        let slash = dropped.take().filter(|&slash| !is_escape(slash)).unwrap_or(slash);
+        match segment {
+            [] | [(b'.', _)] => dropped = Some(slash),
             [(b'.', _), (b'.', _)] => {
                 let parent = out.iter().rposition(|&(byte, _)| byte == b'/').unwrap_or(0);
+                let its = out.get(parent).copied().filter(|&slash| !is_escape(slash));
                 out.truncate(parent);
-                false
+                dropped = Some(its.unwrap_or(slash));
             }
-            _ => true,
-        };
-        if keeps {
-            out.push(slash);
-            out.extend_from_slice(segment);
-        } else if is_last {
-            out.push(slash);
+            _ => {
+                out.push(slash);
+                out.extend_from_slice(segment);
+            }
         }
     }
+    out.extend(dropped);
     out
 }
 
@@ -183,11 +192,31 @@ mod tests {
         let from = path.plain().len() - "a/b c".len();
         path.spell(from..path.plain().len(), &mut out);
         assert_eq!(out, "a%2Fb%20c");
+        let mut out = String::new();
+        Path::new("/100%").spell_all(&mut out);
+        assert_eq!(out, "/100%25");
+    }
+
+    #[test]
+    fn of_slashes_that_become_one_an_escape_goes_first() {
+        for (sent, expected) in [
+            ("/%2Fadmin", "/admin"),
+            ("/a/%2Fb", "/a/b"),
+            ("/a%2F/b", "/a/b"),
+            ("/a/.%2Fb", "/a/b"),
+            ("/a/x%2F..%2Fb", "/a/b"),
+            ("/%2F", "/"),
+            ("/a%2F%2Fb", "/a%2Fb"),
+        ] {
+            let mut out = String::new();
+            Path::new(sent).spell_all(&mut out);
+            assert_eq!(out, expected, "{sent}");
+        }
     }
 
     proptest! {
         #[test]
-        fn no_dot_segment_and_no_empty_one_is_left(sent in "/[a./%2Ee]{0,30}") {
+        fn no_dot_segment_and_no_empty_one_is_left(sent in "/(/|%2F|[.]|%2e|a){0,20}") {
             let plain = plain(&sent);
             prop_assert!(plain.starts_with('/'));
             let inner = plain.strip_suffix('/').unwrap_or(&plain);
@@ -197,11 +226,14 @@ mod tests {
         }
 
         #[test]
-        fn what_is_spelled_decodes_to_what_was_matched(sent in "/[a-c./%2F]{0,30}") {
+        fn what_is_spelled_decodes_to_what_was_matched(
+            sent in "/(/|%2F|%2f|[.]|%2E|[a-c]|%){0,20}",
+        ) {
             let path = Path::new(&sent);
             let mut out = String::new();
             path.spell_all(&mut out);
             prop_assert_eq!(decoded(&out), path.plain());
+            prop_assert!(out.starts_with('/'), "{}", out);
         }
     }
 }

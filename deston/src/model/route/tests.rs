@@ -1,6 +1,7 @@
 //! Whole routes: which requests they are for, and what these become.
 
 use http::HeaderMap;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -108,6 +109,7 @@ fn a_redirect_keeps_path_and_query() {
     assert_eq!(location("", to, "/a%20b"), "https://a.example/a%20b");
     assert_eq!(location("", to, "/"), "https://a.example/");
     assert_eq!(location("", to, "*"), "https://a.example/");
+    assert_eq!(location("", to, "/%2Fevil.example"), "https://a.example/evil.example");
     assert_eq!(location("/old/*", "/new/$1", "/old/x?y"), "/new/x?y");
 }
 
@@ -148,4 +150,25 @@ fn a_route_covers_what_it_would_take_first() {
     assert!(path("/a").cover(&conditions("b", "/a")) && !conditions("b", "/a").cover(&path("/a")));
     let gets = Conditions { methods: vec![Method::GET], ..Conditions::default() };
     assert!(any.cover(&gets) && !gets.cover(&any) && gets.cover(&gets));
+}
+
+proptest! {
+    #[test]
+    fn no_path_makes_another_host_of_a_location(sent in "/(/|%2F|[.]|%2e|[!-~]){0,16}") {
+        let sent = sent.replace(['?', '#'], "/");
+        let absolute = location("", "https://a.example$path", &sent);
+        prop_assert!(absolute.starts_with("https://a.example/"), "{}", absolute);
+        for location in [location("/*", "/$1", &sent), location("", "/$path", &sent)] {
+            prop_assert!(location.starts_with('/'), "{}", location);
+            prop_assert!(!location.starts_with("//") && !location.contains('\\'), "{}", location);
+            prop_assert!(HeaderValue::try_from(&location).is_ok(), "{}", location);
+        }
+    }
+
+    #[test]
+    fn no_path_leaves_where_it_is_rewritten_to(sent in "/(/|%2F|[.]|%2e|a){0,16}") {
+        let route = route(conditions("", "/*"), "/app/$1");
+        let rewritten = asking(&sent, |asked| route.rewritten(asked).unwrap().unwrap());
+        prop_assert!(Path::new(rewritten.path()).plain().starts_with(b"/app/"), "{}", rewritten);
+    }
 }
