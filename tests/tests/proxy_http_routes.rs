@@ -282,3 +282,26 @@ async fn a_websocket_goes_to_its_routes_pool_too() {
     server.send("pong").await;
     assert_eq!(client.exactly(4).await, b"pong");
 }
+
+/// E1
+#[tokio::test]
+async fn who_waits_to_send_a_body_is_not_asked_for_it_where_a_route_answers() {
+    let main = naming("main").await;
+    let routes = "[[route]]\nredirect = { status = 307, to = \"https://$host$path\" }\n";
+    let lab = Routed::start(routes, &[("main", main.address)]);
+    let mut client = lab.client().await;
+    let request = "PUT /a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    let answer = client.ask(request).await;
+    assert_eq!((answer.status(), answer.field("location").as_deref()), (307, Some("https://a/a")));
+    assert_eq!(answer.field("connection").as_deref(), Some("close"));
+    client.ended().await;
+}
+
+#[tokio::test]
+async fn errors_of_our_own_are_not_edited() {
+    let main = naming("main").await;
+    let text = "[listener.headers.response]\nset = { X-All = \"1\" }\n";
+    let lab = Routed::start(text, &[("main", main.address)]);
+    let answer = lab.client().await.ask("GET / HTTP/1.1\r\n\r\n").await;
+    assert_eq!((answer.status(), answer.field("x-all")), (400, None));
+}

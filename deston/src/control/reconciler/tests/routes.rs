@@ -68,3 +68,13 @@ fn a_pool_that_comes_with_its_route_goes_with_it() {
     lab.reload(&text(""));
     assert!(!lab.reconciler.pools.contains_key("new"));
 }
+
+#[test]
+fn a_pool_that_only_routes_use_is_probed() {
+    let second = "[[server]]\nport = 3\npool = \"other\"\n";
+    let lab = start(&(text("[[route]]\npool = \"other\"\n") + second));
+    let mut probed: Vec<u16> =
+        lab.reconciler.probed().map(|(key, ..)| key.address.port()).collect();
+    probed.sort_unstable();
+    assert_eq!(probed, [2, 3]);
+}
