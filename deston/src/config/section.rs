@@ -37,11 +37,11 @@ impl<T: Clone> Field<T> {
         }
     }
 
-    /// Whether nothing is written, or a valid value; `None` if what is written is wrong.
-    pub(super) fn or_given(&self) -> Option<bool> {
+    /// Whether what is written is not valid.
+    pub(super) fn is_wrong(&self) -> bool {
         match self {
-            Self::Absent | Self::Given(_) => Some(true),
-            Self::Wrong => None,
+            Self::Absent | Self::Given(_) => false,
+            Self::Wrong => true,
         }
     }
 

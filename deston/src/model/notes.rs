@@ -141,7 +141,12 @@ pub fn notes(model: &Model, host: Option<&HostPorts>) -> Vec<Note> {
 /// Tables of a pool that none of its listeners makes use of. One that says what holds anyway, or that
 /// switches off what is not there, misleads nobody.
 fn inert(pool: &Pool, listeners: &[Arc<Listener>]) -> Vec<Note> {
-    let of_pool = || listeners.iter().filter(|listener| listener.pool == pool.name);
+    let routed = |listener: &Listener| match &listener.layer {
+        Layer::L4(_) => false,
+        Layer::L7(l7) => l7.routes.iter().any(|route| route.pools().any(|name| name == pool.name)),
+    };
+    let uses = |listener: &&Arc<Listener>| listener.pool == pool.name || routed(listener);
+    let of_pool = || listeners.iter().filter(uses);
     if of_pool().next().is_none() {
         return Vec::new();
     }
@@ -328,6 +333,25 @@ mod tests {
         let told = of_routes(&(route("") + &route("methods = [\"GET\"]")));
         assert!(told[0].starts_with("route 2 (method GET) never matches: route 1 (any request)"));
         assert_eq!(of_routes(&(route("path = \"/a/b\"") + &route("path = \"/a/*\""))), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_route_of_layer_7_makes_use_of_has_an_effect() {
+        let text = |route: &str| {
+            format!(
+                "[[listener]]\nname = \"k\"\naddress = \"192.0.2.1\"\nport = 80\n\
+                 forwarding = \"dnat\"\npool = \"p\"\n[[listener]]\nname = \"web\"\n\
+                 layer = \"L7\"\n{route}[[pool]]\nname = \"p\"\n[pool.timeouts]\n\
+                 connect = \"1s\"\n[[server]]\npool = \"p\"\naddress = \"198.51.100.1\"\n\
+                 [[server]]\naddress = \"198.51.100.2\"\n"
+            )
+        };
+        let is_told = |route: &str| {
+            let model = config::parse("config.toml", &text(route)).unwrap();
+            notes(&model, None).contains(&Note::InertConnect { pool: "p".to_owned() })
+        };
+        assert!(is_told(""));
+        assert!(!is_told("[[route]]\npath = \"/a\"\npool = \"p\"\n"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::pools::Pools;
 use crate::config::file::{self, File};
 use crate::config::names::LayerName;
 use crate::config::problem::{Problem, Problems, Span};
-use crate::config::section::{At, Field};
+use crate::config::section::Field;
 use crate::config::value;
 use crate::model::route::{Conditions, Route};
 use crate::model::{Layer, Listener};
@@ -133,8 +133,10 @@ fn conditions(file: &file::Route, problems: &Problems) -> Option<Conditions> {
         );
     }
     let path = file.path.given().or(file.path_regex.given()).map(|at| at.value.clone());
-    // A wrong one is no missing one.
-    (file.path.or_given()? && file.path_regex.or_given()? && file.host.or_given()?).then_some(())?;
+    if file.path.is_wrong() || file.path_regex.is_wrong() || file.host.is_wrong() {
+        // A wrong one is no missing one.
+        return None;
+    }
     Some(Conditions {
         host: file.host.given().map(|at| at.value.clone()),
         path,
@@ -157,8 +159,7 @@ fn check_loops(
         Layer::L4(_) => false,
         Layer::L7(_) => whom.is(listener),
     };
-    let place: Option<Span> = file.pool.given().map(|at: &At<String>| at.span.clone());
-    let place = place.or(file.split.span());
+    let place: Option<Span> = file.pool.span().or(file.split.span());
     for listener in listeners.iter().filter_map(|draft| draft.listener.as_ref()).filter(is_for) {
         let used = pools.drafts.iter().filter(|pool| file.pools().any(|name| name == pool.name));
         for server in used.flat_map(|pool| &pool.servers) {

@@ -93,8 +93,7 @@ fn authority(at: &At<Template>, scheme: usize, problems: &Problems) {
 
 fn groups(file: &file::Route, key: &str, at: &At<Template>, problems: &Problems) {
     let written = file.path.given().or(file.path_regex.given());
-    if written.is_none() && (file.path.or_given().is_none() || file.path_regex.or_given().is_none())
-    {
+    if written.is_none() && (file.path.is_wrong() || file.path_regex.is_wrong()) {
         return;
     }
     let there = written.map_or(0, |path| path.value.groups());
