@@ -66,7 +66,7 @@ async fn forward(
     covered(&head, downstream)?;
     let (pool, edits) = match route(&mut head, l7, &serving)? {
         Routed::To(pool, edits) => (pool, edits),
-        Routed::Answered(response) => return Ok(answered(response, &body, downstream)),
+        Routed::Answered(response) => return Ok(answered(*response, &body, downstream)),
     };
     let upgrade = asked_upgrade(&head, &body);
     if head.version == Version::HTTP_2 {

@@ -18,8 +18,8 @@ use crate::model::{L7, MessageEdits};
 pub(super) enum Routed<'a> {
     /// It goes to a server of a pool.
     To(&'a Arc<Pool>, Edits<'a>),
-    /// It is answered.
-    Answered(Response<ReplyBody>),
+    /// It is answered. Boxed: far larger than the other, and rare.
+    Answered(Box<Response<ReplyBody>>),
 }
 
 /// Changes to the fields of one request and its response: the listener's, then the route's.
@@ -56,7 +56,7 @@ pub(super) fn route<'a>(
         Action::Respond(answer) => responded(answer, asked.method),
     };
     edits.edit_response(response.headers_mut());
-    Ok(Routed::Answered(response))
+    Ok(Routed::Answered(Box::new(response)))
 }
 
 fn asked(head: &Parts) -> Asked<'_> {
