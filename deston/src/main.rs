@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Args, Command, check, counters, detach, doctor, flows, log, run, trace};
+use cli::{Args, Command, check, counters, detach, doctor, flows, log, route, run, trace};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Doctor(arguments) => doctor::doctor(&args.config, &arguments),
         Command::Flows(arguments) => flows::flows(&args.config, arguments),
         Command::Counters(arguments) => counters::counters(&args.config, arguments),
+        Command::Route { command } => route::route(&args.config, command),
         Command::Trace(arguments) => trace::trace(&args.config, arguments),
     };
     ExitCode::from(code)

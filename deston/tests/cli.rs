@@ -312,3 +312,137 @@ fn logs_can_be_json() {
     assert!(line.starts_with("{\"timestamp\":\""), "{line}");
     assert!(line.contains("\"level\":\"ERROR\""), "{line}");
 }
+
+/// Tells what becomes of a request, by a file with routes.
+fn route_test(name: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let config = "[[listener]]\nname = \"web\"\naddress = \"192.0.2.1\"\nport = 80\nlayer = \"L7\"\n\
+        [[listener]]\nname = \"plain\"\naddress = \"192.0.2.1\"\nport = 8080\nlayer = \"L7\"\n\
+        [[route]]\nlistener = \"web\"\nhost = \"old.example.com\"\n\
+        redirect = { to = \"https://www.example.com$path\" }\n\
+        [[route]]\nlistener = \"web\"\npath = \"/api/*\"\nheader = { X-Beta = \"1\" }\n\
+        split = { app = 90, canary = 10 }\nrewrite = \"/$1\"\n\
+        [[route]]\nlistener = \"web\"\npath = \"/gone\"\nrespond = { status = 410 }\n\
+        [[route]]\nlistener = \"web\"\npath = \"/drained\"\npool = \"drained\"\n\
+        [[pool]]\nname = \"app\"\nalgorithm = \"ip_hashing\"\n[[pool]]\nname = \"canary\"\n\
+        [[pool]]\nname = \"drained\"\n\
+        [[server]]\naddress = \"198.51.100.1\"\n\
+        [[server]]\npool = \"app\"\nname = \"app1\"\naddress = \"198.51.100.2\"\n\
+        [[server]]\npool = \"canary\"\naddress = \"198.51.100.3\"\n\
+        [[server]]\npool = \"drained\"\naddress = \"198.51.100.4\"\ndrain = true\n";
+    let file = File::new(name, config);
+    let mut command = deston();
+    command.args(["route", "test", "--config"]).arg(&file.0).args(arguments);
+    let output = command.output().unwrap();
+    let told = text(&output.stdout) + &text(&output.stderr);
+    (output.status.code(), told)
+}
+
+#[test]
+fn route_test_tells_each_route_it_meets_and_where_the_request_goes() {
+    let url = "http://www.example.com/x/../api/v1/a?b=c";
+    let (code, told) = route_test("route", &[url, "-H", "X-Beta: 1", "--client", "198.51.100.9"]);
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(
+        lines[..7],
+        [
+            "listener web (192.0.2.1:80): GET www.example.com/api/v1/a",
+            "  the path is sent as /x/../api/v1/a",
+            "route 1 (host old.example.com): passed over, the host is not old.example.com",
+            "route 2 (path /api/*, header x-beta: 1): matches",
+            "the server gets /v1/a?b=c",
+            "pool app, the first turn of the split app 90, canary 10",
+            "server app1 (198.51.100.2:3000): ip_hashing of client 198.51.100.9",
+        ]
+    );
+    assert!(lines[7].contains("known to the running process"), "{told}");
+    assert_eq!((code, lines.len()), (Some(0), 8));
+}
+
+#[test]
+fn route_test_tells_of_redirects_answers_and_pools_that_cannot_serve() {
+    let last = |name: &str, url: &str| {
+        let (code, told) = route_test(name, &[url]);
+        (code, told.lines().last().unwrap_or_default().to_owned())
+    };
+    assert_eq!(
+        last("redirect", "http://Old.example.com/a%20b?c"),
+        (Some(0), "redirect: 308 Permanent Redirect to https://www.example.com/a%20b?c".to_owned())
+    );
+    assert_eq!(last("gone", "http://a/gone"), (Some(1), "respond: 410 Gone, 0 bytes".to_owned()));
+    assert_eq!(
+        last("drained", "http://a/drained"),
+        (Some(1), "no server: all of them drain; 503".to_owned())
+    );
+}
+
+#[test]
+fn route_test_without_a_match_answers_with_the_listeners_pool() {
+    let (code, told) = route_test("unmatched", &["http://a/", "-X", "POST"]);
+    assert!(told.contains("no route matches: pool default, the listener's"), "{told}");
+    assert!(told.contains("server 198.51.100.1:3000: the first turn of round_robin"), "{told}");
+    assert_eq!(code, Some(0));
+    let (code, told) = route_test("routeless", &["http://a:8080/"]);
+    assert!(told.contains("no routes: pool default, the listener's"), "{told}");
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn route_test_takes_the_host_of_a_field_before_that_of_the_url() {
+    let (_, told) = route_test("host", &["http://a/", "-H", "Host: old.example.com:80"]);
+    assert!(told.contains("to https://www.example.com/"), "{told}");
+}
+
+#[test]
+fn route_test_of_what_cannot_be_asked_is_exit_code_2() {
+    for (name, arguments, expected) in [
+        ("scheme", &["ftp://a/"][..], "http://"),
+        ("port", &["http://a:99/"], "no layer 7 listener has port 99"),
+        ("name", &["http://a/", "--listener", "x"], "no layer 7 listener is called x"),
+        ("field", &["http://a/", "-H", "X"], "Name: value"),
+        ("method", &["http://a/", "-X", "TRACE"], "405"),
+        ("nothing", &[], "URL"),
+    ] {
+        let (code, told) = route_test(&format!("usage-{name}"), arguments);
+        assert!(told.contains(expected), "{name}: {told}");
+        assert_eq!(code, Some(2), "{name}");
+    }
+}
+
+/// One GET on a connection that stays open; the body.
+fn get(stream: &mut BufReader<TcpStream>) -> String {
+    stream.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: spec\r\n\r\n").unwrap();
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).unwrap();
+        if line == "\r\n" {
+            break;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    text(&body)
+}
+
+#[test]
+fn routes_are_reloaded_under_a_connection_that_stays_open() {
+    let listen = SocketAddr::from((own_address(), 8080));
+    let server = greeter("HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nserver");
+    let base = configuration(listen, server).replace("[[server]]", "layer = \"L7\"\n[[server]]");
+    let routed =
+        |word: &str| format!("{base}[[route]]\npath = \"/\"\nrespond = {{ body = \"{word}\" }}\n");
+    let file = File::new("routes", &routed("one"));
+    let mut deston = Running::start(&file);
+    deston.wait_for("listening");
+    let mut client = BufReader::new(TcpStream::connect(listen).unwrap());
+    assert_eq!(get(&mut client), "one");
+
+    file.write(&routed("two"));
+    deston.signal(Signal::SIGHUP);
+    let line = deston.wait_for("reloaded");
+    assert!(line.contains("listeners=+0 ~1 -0"), "{line}");
+    assert_eq!(get(&mut client), "two");
+}

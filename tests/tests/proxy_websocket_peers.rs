@@ -214,6 +214,20 @@ async fn an_extended_connect_for_another_protocol_is_refused() {
 }
 
 #[tokio::test]
+async fn a_success_that_is_no_websocket_is_not_taken_for_one() {
+    let server = deston_tests::http::Server::start().await;
+    let server = server.answering(|_| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned());
+    let lab = Setup::default().start(&[server.address]);
+    let mut client = Streams::<Empty<Bytes>>::connect(lab.address).await;
+    let asked = Request::builder()
+        .method("CONNECT")
+        .uri("http://a.example/")
+        .extension(Protocol::from_static("websocket"));
+    let response = client.send(asked.body(Empty::new()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 502);
+}
+
+#[tokio::test]
 async fn a_server_that_has_not_read_the_handshake_is_not_believed() {
     let server = deston_tests::http::Server::start().await.answering(|_| {
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\

@@ -1,10 +1,11 @@
 //! `deston check`: validate, start nothing.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use deston::config;
 use deston::control::host_ports;
-use deston::model::{self, DatapathChoice, Listener, Model};
+use deston::model::{self, DatapathChoice, Layer, Listener, Model};
 
 use super::{INVALID, OK, complain_of, say};
 
@@ -38,12 +39,25 @@ fn privileges(model: &Model) -> &'static str {
 
 fn summary(model: &Model) -> String {
     let servers = model.pools.iter().map(|pool| pool.servers.len()).sum();
-    let counts = [
+    let mut counts = vec![
         count(model.listeners.len(), "listener"),
         count(model.pools.len(), "pool"),
         count(servers, "server"),
     ];
+    let routes = routes(model);
+    if routes > 0 {
+        counts.push(count(routes, "route"));
+    }
     counts.join(", ")
+}
+
+/// A route of several listeners is one.
+fn routes(model: &Model) -> usize {
+    let places = model.listeners.iter().flat_map(|listener| match &listener.layer {
+        Layer::L4(_) => [].as_slice(),
+        Layer::L7(l7) => &l7.routes,
+    });
+    places.map(|route| route.place).collect::<BTreeSet<_>>().len()
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -75,5 +89,11 @@ mod tests {
     fn the_summary_counts_what_there_is() {
         let text = "[[server]]\nport = 1\n[[server]]\nport = 2";
         assert_eq!(summary(&model(text)), "1 listener, 1 pool, 2 servers");
+        let listener = |name: &str, port: u16| {
+            format!("[[listener]]\nname = \"{name}\"\nport = {port}\nlayer = \"L7\"\n")
+        };
+        let routes = "[[route]]\npath = \"/a\"\nrespond = {}\n";
+        let text = format!("{}{}{routes}[[server]]", listener("a", 1), listener("b", 2));
+        assert_eq!(summary(&model(&text)), "2 listeners, 1 pool, 1 server, 1 route");
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod flows;
 mod instance;
 pub(crate) mod log;
+pub(crate) mod route;
 pub(crate) mod run;
 pub(crate) mod trace;
 
@@ -78,6 +79,11 @@ pub(crate) enum Command {
     Flows(flows::Arguments),
     /// Print what the kernel datapath of an instance has counted, with or without its process
     Counters(counters::Arguments),
+    /// Routes of layer 7
+    Route {
+        #[command(subcommand)]
+        command: route::Command,
+    },
     /// Follow packets through the kernel datapath of an instance, each with what became of it and why
     Trace(trace::Arguments),
 }

@@ -1,6 +1,6 @@
 //! Reading `config.toml`: from the text that a user wrote to a valid [`Model`].
 //!
-//! Three steps, each in its own files. `section` and `value`, with `network`, `pem`, `rate` and `web`, read
+//! Three steps, each in its own files. `section` and `value`, with `fields`, `network`, `pem`, `rate`, `routing` and `web`, read
 //! keys of a TOML table into typed values that remember where they stand; `file` names every table and key there is; `validate`
 //! fills in defaults, looks up names and builds the model. Every step adds what is wrong to
 //! `Problems` and goes on, so that a user sees all errors at once.
@@ -8,6 +8,7 @@
 //! Nothing here starts, binds or changes anything, and nothing outside sees what the file looked
 //! like.
 
+mod fields;
 mod file;
 mod names;
 mod network;
@@ -16,6 +17,7 @@ mod problem;
 mod rate;
 mod report;
 mod resolve;
+mod routing;
 mod section;
 mod validate;
 mod value;

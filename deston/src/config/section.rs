@@ -39,6 +39,14 @@ impl<T: Clone> Field<T> {
         }
     }
 
+    /// Whether what is written is not valid.
+    pub(super) fn is_wrong(&self) -> bool {
+        match self {
+            Self::Absent | Self::Given(_) => false,
+            Self::Wrong => true,
+        }
+    }
+
     /// The value with its places, if there is a valid one.
     pub(super) fn given(&self) -> Option<&At<T>> {
         match self {

@@ -5,6 +5,7 @@
 //! out. It carries no traffic and nothing on the path of a packet or request waits for it.
 
 mod carrier;
+mod choice;
 mod flow_log;
 mod health;
 mod hold;
@@ -28,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use carrier::{Carrier, NoCarrier};
+pub use choice::{FirstChoice, first_choice};
 pub use health::{NetworkProbe, Probe, Probes, Subject, Target, Transition};
 pub use hold::{Beside, Held};
 pub use kernel::{KernelDatapath, NotTaken};

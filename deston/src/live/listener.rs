@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 use deston_common::guard::Bucket;
 use tokio::time::Instant;
 
-use super::Pool;
 use super::recent::{Recent, subscriber};
+use super::{Pool, Route};
 use crate::model;
 
 /// A listener in use. Its name, address, layer and protocol never change; a reload that changes one
@@ -31,12 +31,31 @@ pub struct Serving {
     pub listener: Arc<model::Listener>,
     /// The listener's pool.
     pub pool: Arc<Pool>,
+    /// Routes that come before it, in order; only layer 7 has them.
+    pub routes: Vec<Route>,
 }
 
 impl Serving {
-    /// A listener served by its pool.
+    /// A listener served by its pool alone.
     pub fn new(listener: Arc<model::Listener>, pool: Arc<Pool>) -> Self {
-        Self { listener, pool }
+        Self { listener, pool, routes: Vec::new() }
+    }
+
+    /// A listener served by its pool and by those of its routes, which `find` knows by name; `None`
+    /// if it does not know one of them.
+    pub fn with_routes(
+        listener: Arc<model::Listener>,
+        find: impl Fn(&str) -> Option<Arc<Pool>>,
+    ) -> Option<Self> {
+        let pool = find(&listener.pool)?;
+        let routes = match &listener.layer {
+            model::Layer::L4(_) => Vec::new(),
+            model::Layer::L7(l7) => {
+                let routes = l7.routes.iter().map(|route| Route::new(Arc::clone(route), &find));
+                routes.collect::<Option<_>>()?
+            }
+        };
+        Some(Self { listener, pool, routes })
     }
 }
 

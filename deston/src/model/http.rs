@@ -1,9 +1,10 @@
 //! What a layer 7 listener adds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::listener::DEFAULT_TUNNEL_IDLE;
-use super::{DatapathChoice, Tls};
+use super::{DatapathChoice, MessageEdits, Route, Tls};
 
 /// Settings of a layer 7 listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,10 @@ pub struct L7 {
     /// Whether HTTP/2 is spoken: where ALPN chooses it, and in clear with clients that know
     /// beforehand (RFC 9113 3.3). Default: yes.
     pub h2: bool,
+    /// In file order: the first that matches a request decides; none: the listener's pool.
+    pub routes: Vec<Arc<Route>>,
+    /// Changes to the fields of every request and response, before those of its route.
+    pub edits: Arc<MessageEdits>,
 }
 
 /// `[listener.timeouts]` of a layer 7 listener. Zero switches a deadline off.
@@ -44,6 +49,8 @@ impl Default for L7 {
             timeouts: HttpTimeouts::default(),
             tls: None,
             h2: true,
+            routes: Vec::new(),
+            edits: Arc::default(),
         }
     }
 }

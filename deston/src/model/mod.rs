@@ -5,15 +5,18 @@
 //! behind this module checks any of it again, and nothing behind it sees the file.
 
 mod diff;
+mod edits;
 mod guard;
 mod http;
 mod listener;
 mod notes;
 mod pool;
+pub mod route;
 mod speech;
 mod tls;
 
 pub use diff::{AtStart, Change, ServerChange, diff, is_same};
+pub use edits::{Edits, MessageEdits};
 pub use guard::{Guard, Prefixes, RateLimit};
 pub use http::{HttpTimeouts, L7};
 pub use listener::{
@@ -25,6 +28,7 @@ pub use pool::{
     Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, Pool, PoolTimeouts, Server,
     ServerPort, Sticky,
 };
+pub use route::Route;
 
 pub use speech::{ServerProtocol, ServerTls, ServerTlsError, ServerTlsSettings, Speech};
 pub use tls::{Alpn, Certificate, ClientAuth, Tls, TlsError, TlsSettings, TlsVersion, is_for};

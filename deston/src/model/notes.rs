@@ -1,11 +1,12 @@
 //! What is valid and still worth knowing: what a forwarding lacks, what will not do much.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::{
     Algorithm, DatapathChoice, Forwarding, HashOn, L4, Layer, Listener, Model, Outlier, Pool,
-    PoolTimeouts, SnatPorts,
+    PoolTimeouts, Route, SnatPorts,
 };
 
 /// Something worth knowing about a valid configuration.
@@ -70,6 +71,14 @@ pub enum Note {
         /// The pool.
         pool: String,
     },
+    /// An earlier route is for all that a route is for, at every listener that has it.
+    #[error("{route} never matches: {before}, which comes before it, takes all of its requests")]
+    DeadRoute {
+        /// The route.
+        route: String,
+        /// The earlier one; of several listeners, at the first.
+        before: String,
+    },
 }
 
 /// Ports of the host's own connections.
@@ -96,9 +105,10 @@ impl Note {
             Self::NoReplies { listener, .. }
             | Self::RouteBack { listener }
             | Self::SharedPorts { listener, .. } => Some(listener),
-            Self::StickyTwice { .. } | Self::InertOutlier { .. } | Self::InertConnect { .. } => {
-                None
-            }
+            Self::StickyTwice { .. }
+            | Self::InertOutlier { .. }
+            | Self::InertConnect { .. }
+            | Self::DeadRoute { .. } => None,
         }
     }
 
@@ -109,7 +119,8 @@ impl Note {
             Self::SharedPorts { .. }
             | Self::StickyTwice { .. }
             | Self::InertOutlier { .. }
-            | Self::InertConnect { .. } => true,
+            | Self::InertConnect { .. }
+            | Self::DeadRoute { .. } => true,
         }
     }
 }
@@ -124,13 +135,18 @@ pub fn notes(model: &Model, host: Option<&HostPorts>) -> Vec<Note> {
         .pools
         .iter()
         .flat_map(|pool| of_pool(pool).into_iter().chain(inert(pool, &model.listeners)));
-    listeners.chain(pools).collect()
+    listeners.chain(pools).chain(dead_routes(&model.listeners)).collect()
 }
 
 /// Tables of a pool that none of its listeners makes use of. One that says what holds anyway, or that
 /// switches off what is not there, misleads nobody.
 fn inert(pool: &Pool, listeners: &[Arc<Listener>]) -> Vec<Note> {
-    let of_pool = || listeners.iter().filter(|listener| listener.pool == pool.name);
+    let routed = |listener: &Listener| match &listener.layer {
+        Layer::L4(_) => false,
+        Layer::L7(l7) => l7.routes.iter().any(|route| route.pools().any(|name| name == pool.name)),
+    };
+    let uses = |listener: &&Arc<Listener>| listener.pool == pool.name || routed(listener);
+    let of_pool = || listeners.iter().filter(uses);
     if of_pool().next().is_none() {
         return Vec::new();
     }
@@ -148,6 +164,28 @@ fn inert(pool: &Pool, listeners: &[Arc<Listener>]) -> Vec<Note> {
         notes.push(Note::InertConnect { pool: pool.name.clone() });
     }
     notes
+}
+
+/// Routes that no request reaches, as far as that can be told without a doubt.
+fn dead_routes(listeners: &[Arc<Listener>]) -> Vec<Note> {
+    // By their places: the earlier route, or that a listener has none.
+    let mut routes: BTreeMap<usize, (&Route, Option<&Route>)> = BTreeMap::new();
+    for listener in listeners {
+        let Layer::L7(l7) = &listener.layer else { continue };
+        for (index, route) in l7.routes.iter().enumerate() {
+            let mut earlier = l7.routes.iter().take(index);
+            let before = earlier.find(|earlier| earlier.covers(route)).map(Arc::as_ref);
+            let known = routes.entry(route.place).or_insert((route, before));
+            if before.is_none() {
+                known.1 = None;
+            }
+        }
+    }
+    let dead = routes.into_values().filter_map(|(route, before)| {
+        before
+            .map(|before| Note::DeadRoute { route: route.to_string(), before: before.to_string() })
+    });
+    dead.collect()
 }
 
 fn of_listener(listener: &Listener, l4: &L4, host: Option<&HostPorts>) -> Vec<Note> {
@@ -271,5 +309,57 @@ mod tests {
             assert_eq!(told(&format!("algorithm = \"{keeps}\n{sticky}"), &[]), [note]);
         }
         assert_eq!(told(&format!("algorithm = \"maglev\"\n{sticky}"), &[]), [""; 0]);
+    }
+
+    /// What is told of routes of two layer 7 listeners, `a` and `b`.
+    fn of_routes(routes: &str) -> Vec<String> {
+        let listener = |name: &str, port: u16| {
+            format!("[[listener]]\nname = \"{name}\"\nport = {port}\nlayer = \"L7\"\n")
+        };
+        let (a, b) = (listener("a", 80), listener("b", 81));
+        let text = format!("{a}{b}{routes}\n[[server]]\naddress = \"198.51.100.1\"");
+        let model = config::parse("config.toml", &text).unwrap();
+        notes(&model, None).iter().map(Note::to_string).collect()
+    }
+
+    #[test]
+    fn a_route_behind_one_that_takes_all_of_its_requests_is_told() {
+        let end = "\npool = \"default\"\n";
+        let route = |lines: &str| format!("[[route]]\n{lines}{end}");
+        let told = of_routes(&(route("path = \"/a/*\"") + &route("path = \"/a/b\"")));
+        let note = "route 2 (path /a/b) never matches: route 1 (path /a/*), which comes before it, \
+                    takes all of its requests";
+        assert_eq!(told, [note]);
+        let told = of_routes(&(route("") + &route("methods = [\"GET\"]")));
+        assert!(told[0].starts_with("route 2 (method GET) never matches: route 1 (any request)"));
+        assert_eq!(of_routes(&(route("path = \"/a/b\"") + &route("path = \"/a/*\""))), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_route_of_layer_7_makes_use_of_has_an_effect() {
+        let text = |route: &str| {
+            format!(
+                "[[listener]]\nname = \"k\"\naddress = \"192.0.2.1\"\nport = 80\n\
+                 forwarding = \"dnat\"\npool = \"p\"\n[[listener]]\nname = \"web\"\n\
+                 layer = \"L7\"\n{route}[[pool]]\nname = \"p\"\n[pool.timeouts]\n\
+                 connect = \"1s\"\n[[server]]\npool = \"p\"\naddress = \"198.51.100.1\"\n\
+                 [[server]]\naddress = \"198.51.100.2\"\n"
+            )
+        };
+        let is_told = |route: &str| {
+            let model = config::parse("config.toml", &text(route)).unwrap();
+            notes(&model, None).contains(&Note::InertConnect { pool: "p".to_owned() })
+        };
+        assert!(is_told(""));
+        assert!(!is_told("[[route]]\npath = \"/a\"\npool = \"p\"\n"));
+    }
+
+    #[test]
+    fn a_route_that_one_listener_still_reaches_is_not_told() {
+        let first = "[[route]]\nlistener = \"a\"\npool = \"default\"\n";
+        let second = "[[route]]\npath = \"/x\"\npool = \"default\"\n";
+        assert_eq!(of_routes(&format!("{first}{second}")), [""; 0]);
+        let other = first.replace("\"a\"", "\"b\"");
+        assert_eq!(of_routes(&format!("{first}{other}{second}")).len(), 1);
     }
 }

@@ -48,6 +48,21 @@ pub enum Algorithm {
     Random,
 }
 
+impl Algorithm {
+    /// As it is written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::WeightedRoundRobin => "weighted_round_robin",
+            Self::IpHashing => "ip_hashing",
+            Self::Maglev(_) => "maglev",
+            Self::LeastConnections => "least_connections",
+            Self::P2c => "p2c",
+            Self::Random => "random",
+        }
+    }
+}
+
 /// `hash_on`: what Maglev hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HashOn {

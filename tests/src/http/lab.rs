@@ -126,7 +126,8 @@ impl Lab {
     }
 }
 
-fn view(servers: &[Arc<live::Server>], timeouts: PoolTimeouts) -> live::View {
+/// What a pool's choices are made from: servers in turn.
+pub(super) fn view(servers: &[Arc<live::Server>], timeouts: PoolTimeouts) -> live::View {
     let members: Vec<Member> = servers
         .iter()
         .map(|server| Member { id: server.id(), identity: server.id().0.into(), weight: 1 })

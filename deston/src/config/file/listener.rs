@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::Tls;
+use super::edits::MessageEdits;
 use crate::config::names::{
     self, DATAPATHS, FORWARDINGS, LAYERS, LIMITED, LayerName, Limited, PROTOCOLS,
 };
@@ -43,6 +44,13 @@ pub(in crate::config) struct Listener {
     pub(in crate::config) tls: Tls,
     pub(in crate::config) http_header: Option<Span>,
     pub(in crate::config) h2: Field<bool>,
+    pub(in crate::config) headers: Headers,
+}
+
+/// `[listener.headers]`.
+pub(in crate::config) struct Headers {
+    pub(in crate::config) header: Option<Span>,
+    pub(in crate::config) edits: MessageEdits,
 }
 
 /// `[listener.rate_limit]`.
@@ -77,7 +85,7 @@ impl Listener {
     /// A listener's keys, those that name things left out.
     pub(super) fn unnamed(section: &mut Section<'_>) -> Self {
         section.later(&["trusted_proxies", "accept_proxy_protocol"]);
-        section.later(&["limits", "headers"]);
+        section.later(&["limits"]);
         let http = section.child("http");
         http.later(&["mode", "methods", "trace", "connect", "upgrades", "underscores"]);
         http.later(&["compression", "error_pages"]);
@@ -115,7 +123,15 @@ impl Listener {
             tls: Tls::read(section.child("tls")),
             http_header,
             h2,
+            headers: Headers::read(section.child("headers")),
         }
+    }
+}
+
+impl Headers {
+    fn read(section: &mut Section<'_>) -> Self {
+        section.later(&["forwarded", "request_id"]);
+        Self { header: section.header(), edits: MessageEdits::read(section) }
     }
 }
 

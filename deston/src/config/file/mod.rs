@@ -3,8 +3,10 @@
 //! `[load_balancer]` is read as a listener and as a pool from the same table. Keys that belong to a
 //! later version are named beside those of this one, so that an error can tell them from typos.
 
+mod edits;
 mod listener;
 mod pool;
+mod route;
 mod tls;
 
 use std::path::Path;
@@ -17,8 +19,10 @@ use super::problem::Problems;
 use super::section::{Field, Section};
 use super::value::{self, Zero};
 use crate::model::{Access, OnStop, XdpMode};
+pub(super) use edits::{Edits, MessageEdits};
 pub(super) use listener::{Listener, RateLimit};
 pub(super) use pool::{Health, Outlier, Pool, Server, Sticky};
+pub(super) use route::{Redirect, Respond, Route};
 pub(super) use tls::{Certificate, ServerTls, Tls};
 
 /// The file.
@@ -27,6 +31,7 @@ pub(super) struct File {
     pub(super) listeners: Vec<Listener>,
     pub(super) pools: Vec<Pool>,
     pub(super) servers: Vec<Server>,
+    pub(super) routes: Vec<Route>,
     pub(super) runtime: Runtime,
     pub(super) kernel: Kernel,
     pub(super) log: Log,
@@ -74,12 +79,13 @@ pub(super) struct Log {
 /// Reads the whole file.
 pub(super) fn read(table: &DeTable<'_>, base: &Path, problems: &Problems) -> File {
     let mut root = Section::root(table, base, problems);
-    root.later(&["include", "route", "admin", "tracing"]);
+    root.later(&["include", "admin", "tracing"]);
     let file = File {
         load_balancer: load_balancer(root.child("load_balancer")),
         listeners: root.each("listener", Listener::named),
         pools: root.each("pool", Pool::named),
         servers: root.each("server", Server::read),
+        routes: root.each("route", Route::read),
         runtime: runtime(root.child("runtime")),
         kernel: kernel(root.child("kernel")),
         log: log(root.child("log")),

@@ -204,7 +204,7 @@ fn a_server_that_forgot_its_pool_is_found() {
     assert_eq!(
         errors(text),
         [
-            "8:1: this server belongs to pool `default`, which no listener uses (add `pool = \"..\"`: `p`)"
+            "8:1: this server belongs to pool `default`, which nothing uses (add `pool = \"..\"`: `p`)"
         ]
     );
 }

@@ -1,6 +1,7 @@
 //! Files that we publish are valid.
 
-use super::{parse, valid};
+use super::tls::Files;
+use super::valid;
 use crate::model::{Algorithm, Layer};
 
 const ORIGINAL: &str = include_str!("../../../../config.toml");
@@ -29,8 +30,12 @@ fn every_example_of_the_documentation_is_valid() {
     let examples: Vec<&str> =
         DOCUMENT.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(examples.len() >= 3, "found {} examples", examples.len());
+    let files = Files::new("examples");
+    files.copy("a.pem", "certs/site.pem");
+    files.copy("a.key", "certs/site.key");
+    files.copy("b.pem", "certs/internal.pem");
     for example in examples {
-        if let Err(report) = parse(example) {
+        if let Err(report) = files.parse_text(example) {
             panic!("{report}\nin:\n{example}");
         }
     }
@@ -100,6 +105,24 @@ fn every_key_is_documented() {
         "flood_gate",
         "access",
         "sample",
+        "listener",
+        "path_regex",
+        "methods",
+        "header",
+        "query",
+        "split",
+        "rewrite",
+        "redirect",
+        "respond",
+        "request",
+        "response",
+        "status",
+        "to",
+        "body",
+        "content_type",
+        "remove",
+        "set",
+        "add",
     ];
     for key in keys {
         assert!(DOCUMENT.contains(&format!("| `{key}` |")), "`{key}` has no row");

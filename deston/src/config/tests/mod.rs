@@ -5,6 +5,7 @@ mod defaults;
 mod errors;
 mod examples;
 mod rendering;
+mod routes;
 mod settings;
 mod tls;
 

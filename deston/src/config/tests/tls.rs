@@ -10,12 +10,12 @@ use crate::config::{Report, parse_with};
 use crate::model::{Alpn, Layer, Model, ServerProtocol, Speech, Tls, TlsVersion};
 
 /// A directory with certificates, gone with the test.
-struct Files(PathBuf);
+pub(super) struct Files(PathBuf);
 
 impl Files {
-    fn new(test: &str) -> Self {
+    pub(super) fn new(test: &str) -> Self {
         let path = std::env::temp_dir().join(format!("deston-{}-{test}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
+        std::fs::create_dir_all(path.join("certs")).unwrap();
         let files = Self(path);
         for name in ["a", "b"] {
             let CertifiedKey { cert, signing_key } =
@@ -30,13 +30,23 @@ impl Files {
         std::fs::write(self.0.join(name), text).unwrap();
     }
 
+    /// Makes a file with what another one has.
+    pub(super) fn copy(&self, from: &str, to: &str) {
+        std::fs::copy(self.0.join(from), self.0.join(to)).unwrap();
+    }
+
+    /// A file in this directory.
+    pub(super) fn parse_text(&self, text: &str) -> Result<Model, Report> {
+        let name = self.0.join("config.toml").display().to_string();
+        parse_with(&name, text, &mut Resolver::new(lookup))
+    }
+
     /// A layer 7 listener with these keys of `[listener.tls]`.
     fn parse(&self, keys: &str) -> Result<Model, Report> {
         let text = format!(
             "[load_balancer]\nlayer = \"L7\"\n[load_balancer.tls]\n{keys}\n[[server]]\nport = 1"
         );
-        let name = self.0.join("config.toml").display().to_string();
-        parse_with(&name, &text, &mut Resolver::new(lookup))
+        self.parse_text(&text)
     }
 
     fn tls(&self, keys: &str) -> Tls {
@@ -109,9 +119,8 @@ fn other_contents_of_a_file_are_another_configuration() {
     let files = Files::new("contents");
     let (before, same) = (files.parse(A).unwrap(), files.parse(A).unwrap());
     assert_eq!(before, same);
-    for (from, to) in [("b.pem", "a.pem"), ("b.key", "a.key")] {
-        std::fs::copy(files.0.join(from), files.0.join(to)).unwrap();
-    }
+    files.copy("b.pem", "a.pem");
+    files.copy("b.key", "a.key");
     assert_ne!(before, files.parse(A).unwrap());
 }
 
@@ -173,9 +182,7 @@ fn tls_is_for_layer_7() {
 impl Files {
     /// The servers of a layer 7 pool, whose one server has these keys.
     fn server(&self, keys: &str) -> Result<Model, Report> {
-        let text = format!("[load_balancer]\nlayer = \"L7\"\n[[server]]\n{keys}");
-        let name = self.0.join("config.toml").display().to_string();
-        parse_with(&name, &text, &mut Resolver::new(lookup))
+        self.parse_text(&format!("[load_balancer]\nlayer = \"L7\"\n[[server]]\n{keys}"))
     }
 
     fn speech(&self, keys: &str) -> Speech {

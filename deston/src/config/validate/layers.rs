@@ -1,7 +1,9 @@
 //! What a listener speaks: the settings of each layer, and which keys go with which.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use super::edits::edits;
 use super::tls::tls;
 use super::{pools, reach};
 use crate::config::file;
@@ -89,6 +91,8 @@ fn l7(file: &file::Listener, problems: &Problems) -> Option<L7> {
         },
         tls: tls?,
         h2: h2?,
+        routes: default.routes,
+        edits: Arc::new(edits(&file.headers.edits)?),
     })
 }
 
@@ -99,7 +103,7 @@ fn written<T: Clone>(key: &'static str, field: &Field<T>) -> Written {
     (key, field.given().map(|at| at.key.clone()))
 }
 
-fn l7_keys(file: &file::Listener) -> [Written; 6] {
+fn l7_keys(file: &file::Listener) -> [Written; 7] {
     [
         written("request_head", &file.request_head),
         written("client_idle", &file.client_idle),
@@ -107,6 +111,7 @@ fn l7_keys(file: &file::Listener) -> [Written; 6] {
         written("tls_handshake", &file.tls_handshake),
         ("tls", file.tls.header.clone()),
         ("http", file.http_header.clone()),
+        ("headers", file.headers.header.clone()),
     ]
 }
 

@@ -116,20 +116,23 @@ fn check_loop(
     pool: &pools::Draft<'_>,
     problems: &Problems,
 ) {
-    // On every address, it is on those of the loopback too.
-    let is_itself = |server: SocketAddr| {
-        let every = address.ip().is_unspecified()
-            && server.ip().is_loopback()
-            && server.is_ipv4() == address.is_ipv4();
-        server.port() == address.port() && (server.ip() == address.ip() || every)
-    };
-    if let Some(server) = pool.servers.iter().find(|draft| is_itself(draft.server.address)) {
+    let is_itself = |draft: &&pools::ServerDraft| is_listener(address, draft.server.address);
+    if let Some(server) = pool.servers.iter().find(is_itself) {
         let server_address = server.server.address;
         problems.add(
             Problem::near(server.span.clone(), format!("{server_address} is the listener itself"))
                 .see(file.address.span().or(file.header.clone()), "this listener"),
         );
     }
+}
+
+/// Whether what is sent to `server` comes back to the listener at `address`.
+pub(super) fn is_listener(address: SocketAddr, server: SocketAddr) -> bool {
+    // On every address, it is on those of the loopback too.
+    let every = address.ip().is_unspecified()
+        && server.ip().is_loopback()
+        && server.is_ipv4() == address.is_ipv4();
+    server.port() == address.port() && (server.ip() == address.ip() || every)
 }
 
 fn check_addresses(drafts: &[Draft], problems: &Problems) {

@@ -4,11 +4,13 @@
 //! A value that is already reported as wrong concludes nothing: what depends on it is skipped, so
 //! that one mistake is one error.
 
+mod edits;
 mod guard;
 mod layers;
 mod listeners;
 mod pools;
 mod reach;
+mod routes;
 mod servers;
 mod settings;
 mod tls;
@@ -42,12 +44,14 @@ pub(super) fn model(
     problems: &Problems,
 ) -> Option<Model> {
     let pools = pools::read(file, resolver, problems);
-    let listeners = listeners::read(file, &pools, resolver, problems);
-    pools::check_use(&pools, &listeners, problems);
+    let mut listeners = listeners::read(file, &pools, resolver, problems);
+    let routes = routes::read(file, &pools, &mut listeners, problems);
+    pools::check_use(file, &pools, &listeners, problems);
     let runtime = runtime(&file.runtime);
     let kernel = kernel(&file.kernel, problems);
     // All of them, before anything is concluded: each reports its own mistakes.
     let pools: Vec<_> = pools.drafts.into_iter().map(|draft| draft.pool(problems)).collect();
+    routes?;
     Some(Model {
         listeners: all(listeners.into_iter().map(|draft| draft.listener.map(Arc::new)))?,
         pools: all(pools.into_iter().map(|pool| pool.map(Arc::new)))?,

@@ -131,7 +131,8 @@ fn named<'f>(file: &'f File, problems: &Problems) -> Pools<'f> {
             Field::Absent => true,
             Field::Wrong => false,
             Field::Given(at) => at.value == DEFAULT,
-        });
+        })
+        || routed(file, DEFAULT);
     if used && named.iter().all(|(name, ..)| *name != DEFAULT) {
         named.push((DEFAULT, None, &balancer.pool));
     }
@@ -162,16 +163,28 @@ fn users(file: &File, pool: &str) -> Users {
         users.any_port |= any_port == Some(true);
         users.one_port |= any_port == Some(false);
     }
+    // A listener of layer 7, which has one port.
+    users.one_port |= routed(file, pool);
     users
 }
 
+/// Whether a route sends requests to the pool of a name.
+fn routed(file: &File, pool: &str) -> bool {
+    file.routes.iter().any(|route| route.pools().any(|name| name == pool))
+}
+
 /// Reports what depends on who uses a pool.
-pub(super) fn check_use(pools: &Pools<'_>, listeners: &[listeners::Draft], problems: &Problems) {
+pub(super) fn check_use(
+    file: &File,
+    pools: &Pools<'_>,
+    listeners: &[listeners::Draft],
+    problems: &Problems,
+) {
     for draft in &pools.drafts {
         let mut users = listeners.iter().filter(|user| user.pool == draft.name).peekable();
         let only_l4 = users.peek().is_some()
             && users.all(|user| user.layer().is_some_and(|layer| matches!(layer, Layer::L4(_))));
-        if !only_l4 {
+        if !only_l4 || routed(file, &draft.name) {
             continue;
         }
         let fields = [
@@ -224,7 +237,7 @@ impl Pools<'_> {
             },
             None => Problem::near(
                 header.cloned(),
-                format!("this server belongs to pool `{name}`, which no listener uses"),
+                format!("this server belongs to pool `{name}`, which nothing uses"),
             )
             .help(format!("add `pool = \"..\"`: {}", value::list(&names, "or"))),
         };

@@ -45,8 +45,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         place: Place<D>,
         errors: &mut Vec<NotTaken>,
     ) -> Option<Listener<D>> {
-        let pool = Arc::clone(&self.pools.get(&model.pool)?.live);
-        let live = Arc::new(live::Listener::new(Serving::new(Arc::clone(&model), pool)));
+        let live = Arc::new(live::Listener::new(self.serving(&model)?));
         let mut address = model.address;
         let (carrier, guarded, companion) = match place {
             Place::Userspace(bound, guarded) => {
@@ -75,6 +74,13 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         self.listeners.insert(name, Listener { model, live, carrier, guarded, companion })
     }
 
+    /// What a listener is served by: its pool, and its routes with theirs, which live on when they
+    /// are named anew.
+    fn serving(&self, model: &Arc<model::Listener>) -> Option<Serving> {
+        let find = |name: &str| self.pools.get(name).map(|pool| Arc::clone(&pool.live));
+        Serving::with_routes(Arc::clone(model), find)
+    }
+
     /// Puts what was taken beneath a listener in the kernel to use.
     fn accompany(&self, beneath: Beneath<D>, live: &Arc<live::Listener>) -> Companion<D> {
         match beneath {
@@ -93,8 +99,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         to_guard: &[String],
         errors: &mut Vec<NotTaken>,
     ) {
-        let Some(pool) = self.pools.get(&model.pool) else { return };
-        let serving = Serving::new(Arc::clone(&model), Arc::clone(&pool.live));
+        let Some(serving) = self.serving(&model) else { return };
         let Some(listener) = self.listeners.get_mut(&model.name) else { return };
         listener.live.publish(serving);
         listener.model = Arc::clone(&model);

@@ -92,6 +92,24 @@ fn a_listener_stays_when_its_guard_timeouts_or_other_settings_change() {
 }
 
 #[test]
+fn a_listener_of_layer_7_stays_when_its_routes_or_edits_change() {
+    let text = |route: &str| format!("[load_balancer]\nlayer = \"L7\"\n{route}\n[[server]]");
+    let route = text("[[route]]\npath_regex = \"/a\"\npool = \"default\"");
+    assert_eq!(changes(&text(""), &route), ["~listener default"]);
+    for (from, to) in [
+        ("/a", "/b"),
+        ("path_regex", "path"),
+        ("pool = \"default\"", "respond = {}"),
+        ("pool = \"default\"", "pool = \"default\"\nrewrite = \"/x\""),
+    ] {
+        assert_eq!(changes(&route, &route.replace(from, to)), ["~listener default"], "{to}");
+    }
+    let edits = text("[load_balancer.headers]\nresponse = { remove = [\"Server\"] }");
+    assert_eq!(changes(&text(""), &edits), ["~listener default"]);
+    assert_eq!(changes(&route, &route), [""; 0], "an expression is the same if its text is");
+}
+
+#[test]
 fn every_setting_of_a_pool_and_server_is_a_change_of_the_pool() {
     for key in [
         "algorithm = \"maglev\"",

@@ -16,6 +16,7 @@ use super::downstream::{Downstream, header_value};
 use super::error::{Error, Side};
 use super::exchange::exchange;
 use super::headers::{self, Upgrade};
+use super::route::{Routed, route};
 use super::upgrade::Tunnel;
 use super::upstream::Upstream;
 use super::validate::{self, Coding, Refusal};
@@ -53,7 +54,7 @@ pub(super) async fn answer(
     Ok(response)
 }
 
-/// Validates a request, sends it to a server of the listener's pool, prepares the response.
+/// Validates a request, sends it to a server of its route's or listener's pool, prepares the response.
 async fn forward(
     downstream: &Rc<Downstream>,
     request: Request<Incoming>,
@@ -66,22 +67,49 @@ async fn forward(
     let extended = Extended::of(&mut head);
     validate::head(&mut head)?;
     covered(&head, downstream)?;
+    let (pool, edits) = match route(&mut head, l7, &serving)? {
+        Routed::To(pool, edits) => (pool, edits),
+        Routed::Answered(response) if is_tunnel(extended.as_ref(), response.status()) => {
+            return Err(Refusal::NoTunnel.into());
+        }
+        Routed::Answered(response) => return Ok(answered(*response, &body, downstream)),
+    };
     let upgrade = asked_upgrade(&head, &body, extended.is_some());
     if head.version == Version::HTTP_2 {
         versions::downgrade(&mut head.headers, body.is_end_stream());
     }
     let asked = prepare(&mut head, &serving, downstream, upgrade, extended);
+    edits.edit_request(&mut head.headers);
     let body = RequestBody::new(body, downstream);
     let request = Request::from_parts(head, body);
-    let (response, upstream) = exchange(request, &serving.pool, downstream).await?;
+    let (response, upstream) = exchange(request, pool, downstream).await?;
     let uploading = downstream.clock.phase() == Phase::Uploading;
     downstream.clock.replying();
     let mut response = reply(response, upstream, asked, downstream)?;
+    edits.edit_response(response.headers_mut());
     if uploading && !response.status().is_success() {
         // The rest of the request is of no use to anyone. A success may go on both ways.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// An answer that no server has given, to a request whose body nobody reads.
+fn answered(
+    mut response: Response<ReplyBody>,
+    body: &Incoming,
+    downstream: &Downstream,
+) -> Response<ReplyBody> {
+    downstream.clock.response_ended();
+    if !body.is_end_stream() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Whether a client would take an answer for a WebSocket (RFC 8441 5).
+fn is_tunnel(extended: Option<&Extended>, status: StatusCode) -> bool {
+    extended.is_some() && status.is_success()
 }
 
 /// RFC 9110 7.4: under TLS, a request is for a host that the certificate is for.
@@ -158,6 +186,9 @@ fn reply(
             Some(_) => return Err(Error::UnaskedUpgrade { server }),
         }
         return Ok(Response::from_parts(head, ReplyBody::None));
+    }
+    if is_tunnel(asked.extended.as_ref(), head.status) {
+        return Err(Error::NoUpgrade { server });
     }
     match validate::coding_of(&head.headers) {
         Coding::None | Coding::Chunked => {}

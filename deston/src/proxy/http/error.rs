@@ -48,6 +48,12 @@ pub(super) enum Error {
         /// Where.
         server: SocketAddr,
     },
+    /// A success other than 101 to an extended CONNECT, which a client of HTTP/2 would take for one.
+    #[error("{server} answered a request for a WebSocket without one")]
+    NoUpgrade {
+        /// Where.
+        server: SocketAddr,
+    },
     /// `response_head` has passed.
     #[error("{server} took too long to respond")]
     ResponseOverdue {
@@ -81,6 +87,7 @@ impl Error {
             | Self::Response { .. }
             | Self::ResponseFraming { .. }
             | Self::UnaskedUpgrade { .. }
+            | Self::NoUpgrade { .. }
             | Self::ResponseOverdue { .. } => Side::Upstream,
             Self::NotHttp => Side::Internal,
         }
@@ -103,7 +110,8 @@ impl Error {
             Self::NotSent { .. }
             | Self::Response { .. }
             | Self::ResponseFraming { .. }
-            | Self::UnaskedUpgrade { .. } => StatusCode::BAD_GATEWAY,
+            | Self::UnaskedUpgrade { .. }
+            | Self::NoUpgrade { .. } => StatusCode::BAD_GATEWAY,
             Self::ResponseOverdue { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::NotHttp => StatusCode::INTERNAL_SERVER_ERROR,
         }

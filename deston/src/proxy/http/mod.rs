@@ -1,7 +1,7 @@
 //! Layer 7: HTTP/1 connections of clients, and to servers.
 //!
 //! A request passes the files in this order; docs/life-of-a-request.md tells it at length:
-//! `serve` (one client connection) -> `answer` (one request: `validate`, `headers`, the reply) ->
+//! `serve` (one client connection) -> `answer` (one request: `validate`, `route`, `headers`, the reply) ->
 //! `exchange` (choose a server, send, retry) -> `upstreams` (a pooled connection) or `connect` (a
 //! fresh one) -> `wire` (hyper's side of it) -> `body` (streaming back) -> `upgrade` (WebSockets).
 //!
@@ -19,6 +19,7 @@ mod http1;
 mod http2;
 mod negotiate;
 mod respond;
+mod route;
 mod serve;
 mod shared;
 mod task;

@@ -47,6 +47,9 @@ pub(super) enum Refusal {
     /// A coding before `chunked`.
     #[error("Transfer-Encoding is not supported")]
     CodingUnknown,
+    /// A WebSocket where a route answers by itself.
+    #[error("no WebSocket is served here")]
+    NoTunnel,
     /// The connection's certificate is for other hosts.
     #[error("Host is not one that the certificate is for")]
     Misdirected,
@@ -66,6 +69,7 @@ impl Refusal {
             | Self::HostRepeated
             | Self::HostMalformed
             | Self::HostDiffers
+            | Self::NoTunnel
             | Self::CodingRepeated => StatusCode::BAD_REQUEST,
             Self::CodingUnknown => StatusCode::NOT_IMPLEMENTED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,

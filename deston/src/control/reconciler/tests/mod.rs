@@ -4,6 +4,7 @@ mod kernel;
 mod listeners;
 mod outliers;
 mod pools;
+mod routes;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
