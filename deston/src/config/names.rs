@@ -4,7 +4,8 @@ use toml::de::DeValue;
 
 use super::value::{self, Fault, Names};
 use crate::model::{
-    Access, Alpn, DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Protocol, TlsVersion, XdpMode,
+    Access, Alpn, DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Overflow, Protocol,
+    TlsVersion, XdpMode,
 };
 
 /// `layer`.
@@ -146,6 +147,13 @@ pub(super) const ON_STOP: Names<OnStop> = Names {
 pub(super) const ON_DOWN: Names<OnDown> = Names {
     what: "treatment of connections",
     known: &[("reset", OnDown::Reset), ("drain", OnDown::Drain), ("rehash", OnDown::Rehash)],
+    also: &[],
+    later: &[],
+};
+
+pub(super) const OVERFLOW: Names<Overflow> = Names {
+    what: "treatment of overflow",
+    known: &[("reject", Overflow::Reject), ("any", Overflow::Any)],
     also: &[],
     later: &[],
 };

@@ -5,6 +5,7 @@
 
 mod bindings;
 mod fate;
+mod line;
 mod listener;
 mod pool;
 mod recent;
@@ -12,6 +13,7 @@ mod server;
 mod streaks;
 
 pub use fate::Fate;
+pub use line::{Line, Place};
 pub use listener::{Listener, Refusal, Refusals, Serving};
 pub use pool::{Pool, View, flow_key};
 pub use server::{IdleSlot, Server, Slot};

@@ -12,9 +12,9 @@ use deston_common::server::ServerId;
 use deston_common::table::{Index, Table};
 use deston_common::{hash, select};
 
-use super::Server;
 use super::bindings::Bindings;
-use crate::model::{PoolTimeouts, Protocol, Sticky};
+use super::{Line, Server};
+use crate::model::{PoolTimeouts, Protocol, Sticky, Treatment};
 
 /// A pool in use.
 pub struct Pool {
@@ -24,6 +24,8 @@ pub struct Pool {
     /// Makes random numbers of the cursor's.
     random: RandomState,
     bindings: Bindings,
+    /// Those who wait for a slot.
+    line: Arc<Line>,
     view: ArcSwap<View>,
 }
 
@@ -37,6 +39,8 @@ pub struct View {
     pub timeouts: PoolTimeouts,
     /// Whether clients keep their server.
     pub sticky: Option<Sticky>,
+    /// What requests may count on.
+    pub treatment: Treatment,
 }
 
 /// The tuple of packets from `client` to `listener`, as hashes are taken of it.
@@ -58,11 +62,14 @@ pub fn flow_key(client: SocketAddr, listener: SocketAddr, protocol: Protocol) ->
 impl Pool {
     /// A pool with its first view.
     pub fn new(name: String, view: View) -> Self {
+        let line = Arc::new(Line::default());
+        view.servers.iter().for_each(|server| server.set_line(&line));
         Self {
             name,
             cursor: AtomicU64::new(0),
             random: RandomState::new(),
             bindings: Bindings::new(),
+            line,
             view: ArcSwap::from_pointee(view),
         }
     }
@@ -79,7 +86,14 @@ impl Pool {
 
     /// Replaces the view; choices under way finish on the old one.
     pub fn publish(&self, view: View) {
+        view.servers.iter().for_each(|server| server.set_line(&self.line));
         self.view.store(Arc::new(view));
+        self.line.pool_changed();
+    }
+
+    /// Those who wait for a slot of its servers.
+    pub fn line(&self) -> &Arc<Line> {
+        &self.line
     }
 
     /// The server that a client is to keep, if it may be chosen.
@@ -189,7 +203,7 @@ mod tests {
             ids().map(|id| Arc::new(Server::new(id, "s".to_owned(), address(id), 2))).collect();
         let second = Duration::from_secs(1);
         let timeouts = PoolTimeouts { connect: second, response_head: second, server_idle: second };
-        View { table, servers, timeouts, sticky: None }
+        View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE }
     }
 
     fn pool(fill: impl FnOnce(&mut Table, &[Member]) -> Result<(), TableError>) -> Pool {

@@ -12,6 +12,7 @@ mod notes;
 mod pool;
 mod speech;
 mod tls;
+mod treatment;
 
 pub use diff::{AtStart, Change, ServerChange, diff, is_same};
 pub use guard::{Guard, Prefixes, RateLimit};
@@ -25,6 +26,7 @@ pub use pool::{
     Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, Pool, PoolTimeouts, Server,
     ServerPort, Sticky,
 };
+pub use treatment::{Overflow, Queue, Treatment};
 
 pub use speech::{ServerProtocol, ServerTls, ServerTlsError, ServerTlsSettings, Speech};
 pub use tls::{Alpn, Certificate, ClientAuth, Tls, TlsError, TlsSettings, TlsVersion, is_for};

@@ -5,7 +5,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::Speech;
+use super::{Speech, Treatment};
 
 /// A set of servers with one algorithm.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Pool {
     pub sticky: Option<Sticky>,
     /// What becomes of the connections of a server that went down.
     pub on_down: OnDown,
+    /// How much trouble is taken when servers are full or fail.
+    pub treatment: Treatment,
 }
 
 /// How a pool chooses a server.

@@ -6,6 +6,7 @@
 mod listener;
 mod pool;
 mod tls;
+mod treatment;
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::model::{Access, OnStop, XdpMode};
 pub(super) use listener::{Listener, RateLimit};
 pub(super) use pool::{Health, Outlier, Pool, Server, Sticky};
 pub(super) use tls::{Certificate, ServerTls, Tls};
+pub(super) use treatment::Queue;
 
 /// The file.
 pub(super) struct File {

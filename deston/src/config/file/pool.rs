@@ -3,16 +3,16 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::ServerTls;
+use super::{Queue, ServerTls};
 use crate::config::names::{
-    self, ALGORITHMS, AlgorithmName, HEALTH_KINDS, HealthKind, ON_DOWN, ProtocolName,
+    self, ALGORITHMS, AlgorithmName, HEALTH_KINDS, HealthKind, ON_DOWN, OVERFLOW, ProtocolName,
     SERVER_PROTOCOLS, STICKY_BY, StickyBy,
 };
 use crate::config::problem::Span;
 use crate::config::section::{Field, Section};
 use crate::config::value::{self, Zero};
 use crate::config::web;
-use crate::model::{HashOn, OnDown};
+use crate::model::{HashOn, OnDown, Overflow};
 
 /// `[[pool]]`.
 pub(in crate::config) struct Pool {
@@ -27,6 +27,8 @@ pub(in crate::config) struct Pool {
     pub(in crate::config) health: Health,
     pub(in crate::config) outlier: Outlier,
     pub(in crate::config) sticky: Sticky,
+    pub(in crate::config) overflow: Field<Overflow>,
+    pub(in crate::config) queue: Queue,
 }
 
 /// `[pool.health]`.
@@ -80,7 +82,7 @@ impl Pool {
 
     /// A pool's keys, its name left out.
     pub(super) fn unnamed(section: &mut Section<'_>) -> Self {
-        section.later(&["overflow", "slow_start", "queue", "retry", "dns"]);
+        section.later(&["slow_start", "retry", "dns"]);
         let timeouts = section.child("timeouts");
         let connect = timeouts.get("connect", value::duration(Zero::Refused));
         let response_head = timeouts.get("response_head", value::duration(Zero::Off));
@@ -97,6 +99,8 @@ impl Pool {
             health: Health::read(section.child("health")),
             outlier: Outlier::read(section.child("outlier")),
             sticky: Sticky::read(section.child("sticky")),
+            overflow: section.get("overflow", value::one_of(&OVERFLOW)),
+            queue: Queue::read(section.child("queue")),
         }
     }
 }

@@ -7,6 +7,7 @@ mod examples;
 mod rendering;
 mod settings;
 mod tls;
+mod treatment;
 
 use std::io;
 use std::net::IpAddr;

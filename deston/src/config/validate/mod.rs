@@ -12,6 +12,7 @@ mod reach;
 mod servers;
 mod settings;
 mod tls;
+mod treatment;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use deston_common::limits::{MAX_POOLS, MAX_SERVERS};
 
-use super::{DEFAULT, check_named, check_names, listeners, servers, settings};
+use super::{DEFAULT, check_named, check_names, listeners, servers, settings, treatment};
 use crate::config::file::{self, File};
 use crate::config::names::LayerName;
 use crate::config::problem::{Problem, Problems, Span};
@@ -256,6 +256,7 @@ impl Draft<'_> {
             outlier: settings::outlier(&file.outlier)?,
             sticky: sticky?,
             on_down: settings::on_down(&self)?,
+            treatment: treatment::treatment(file)?,
             servers: self.servers.into_iter().map(|draft| draft.server).collect(),
             name: self.name,
         })

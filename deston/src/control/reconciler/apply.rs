@@ -171,7 +171,13 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         };
         let mut servers: Vec<_> = self.eligible(pool).map(|(live, _)| Arc::clone(live)).collect();
         servers.sort_by_key(|server| server.id());
-        View { table, servers, timeouts: pool.timeouts, sticky: pool.sticky }
+        View {
+            table,
+            servers,
+            timeouts: pool.timeouts,
+            sticky: pool.sticky,
+            treatment: pool.treatment,
+        }
     }
 
     /// Replaces a pool's table everywhere.

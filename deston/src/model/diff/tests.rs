@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config;
-use crate::model::{Algorithm, Guard, Health, OnDown, Outlier, PoolTimeouts, Speech};
+use crate::model::{Algorithm, Guard, Health, OnDown, Outlier, PoolTimeouts, Speech, Treatment};
 
 fn model(text: &str) -> Model {
     config::parse("config.toml", text).unwrap()
@@ -286,6 +286,7 @@ fn any_model() -> impl Strategy<Value = Model> {
                     outlier: Outlier::default(),
                     sticky: None,
                     on_down: OnDown::Drain,
+                    treatment: Treatment::default(),
                 })
             });
             Model {

@@ -98,7 +98,10 @@ impl Error {
             }
             Self::Unserved(Refused::Unreachable { .. }) => StatusCode::BAD_GATEWAY,
             Self::Unserved(
-                Refused::Empty { .. } | Refused::Full { .. } | Refused::Exhausted(_),
+                Refused::Empty { .. }
+                | Refused::Full { .. }
+                | Refused::Late { .. }
+                | Refused::Exhausted(_),
             ) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotSent { .. }
             | Self::Response { .. }
