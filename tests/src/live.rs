@@ -20,6 +20,7 @@ pub const TIMEOUTS: PoolTimeouts = PoolTimeouts {
     connect: Duration::from_secs(10),
     response_head: Duration::from_secs(10),
     server_idle: Duration::from_secs(10),
+    total: Duration::ZERO,
 };
 
 /// A server of a test's pool.

@@ -17,6 +17,7 @@ mod rate;
 mod report;
 mod resolve;
 mod section;
+mod size;
 mod validate;
 mod value;
 mod web;

@@ -4,6 +4,7 @@
 //! keeps the count of its open connections. Only `control` replaces what is inside; the proxy reads.
 
 mod bindings;
+mod budget;
 mod fate;
 mod line;
 mod listener;
@@ -12,6 +13,7 @@ mod recent;
 mod server;
 mod streaks;
 
+pub use budget::Budget;
 pub use fate::Fate;
 pub use line::{Line, Place};
 pub use listener::{Listener, Refusal, Refusals, Serving};

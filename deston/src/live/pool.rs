@@ -13,7 +13,7 @@ use deston_common::table::{Index, Table};
 use deston_common::{hash, select};
 
 use super::bindings::Bindings;
-use super::{Line, Server};
+use super::{Budget, Line, Server};
 use crate::model::{PoolTimeouts, Protocol, Sticky, Treatment};
 
 /// A pool in use.
@@ -26,6 +26,7 @@ pub struct Pool {
     bindings: Bindings,
     /// Those who wait for a slot.
     line: Arc<Line>,
+    budget: Budget,
     view: ArcSwap<View>,
 }
 
@@ -70,6 +71,7 @@ impl Pool {
             random: RandomState::new(),
             bindings: Bindings::new(),
             line,
+            budget: Budget::new(),
             view: ArcSwap::from_pointee(view),
         }
     }
@@ -89,6 +91,11 @@ impl Pool {
         view.servers.iter().for_each(|server| server.set_line(&self.line));
         self.view.store(Arc::new(view));
         self.line.pool_changed();
+    }
+
+    /// How many of its requests may be sent again.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Those who wait for a slot of its servers.
@@ -202,7 +209,12 @@ mod tests {
         let servers =
             ids().map(|id| Arc::new(Server::new(id, "s".to_owned(), address(id), 2))).collect();
         let second = Duration::from_secs(1);
-        let timeouts = PoolTimeouts { connect: second, response_head: second, server_idle: second };
+        let timeouts = PoolTimeouts {
+            connect: second,
+            response_head: second,
+            server_idle: second,
+            total: Duration::ZERO,
+        };
         View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE }
     }
 

@@ -26,7 +26,7 @@ pub use pool::{
     Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, Pool, PoolTimeouts, Server,
     ServerPort, Sticky,
 };
-pub use treatment::{Overflow, Queue, Treatment};
+pub use treatment::{Overflow, Queue, Retry, Treatment};
 
 pub use speech::{ServerProtocol, ServerTls, ServerTlsError, ServerTlsSettings, Speech};
 pub use tls::{Alpn, Certificate, ClientAuth, Tls, TlsError, TlsSettings, TlsVersion, is_for};

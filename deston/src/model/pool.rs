@@ -143,6 +143,9 @@ pub struct PoolTimeouts {
     pub response_head: Duration,
     /// An unused pooled connection. Default 4 s; zero: connections are not reused.
     pub server_idle: Duration,
+    /// The end of a request's head to the end of its response's, however often it is sent. Default
+    /// 0: no deadline.
+    pub total: Duration,
 }
 
 impl Default for PoolTimeouts {
@@ -151,6 +154,7 @@ impl Default for PoolTimeouts {
             connect: Duration::from_secs(3),
             response_head: Duration::from_secs(60),
             server_idle: Duration::from_secs(4),
+            total: Duration::ZERO,
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::stream::Stream;
 use super::tls;
 use crate::live::{Place, Pool, Server, Slot, View};
-use crate::model::{Overflow, PoolTimeouts, ServerProtocol};
+use crate::model::{Overflow, PoolTimeouts, Retry, ServerProtocol};
 
 /// Connect attempts that may take their full time; after that the client has waited enough.
 const TIMEOUTS: u32 = 2;
@@ -167,9 +167,24 @@ impl<'a> Search<'a> {
         &self.view.timeouts
     }
 
+    /// What is done if sending fails, as it was set when the search began or went on.
+    pub(crate) fn retry(&self) -> &Retry {
+        &self.view.treatment.retry
+    }
+
     /// Passes a server over from now on.
     pub(crate) fn pass(&mut self, server: &Server) {
         self.passed.push(server.id());
+    }
+
+    /// Passes a server over from now on, if there is another.
+    pub(crate) fn prefer_others(&mut self, server: &Server) {
+        let is_other =
+            |other: &Arc<Server>| other.id() != server.id() && !self.passed.contains(&other.id());
+        if self.view.servers.iter().any(is_other) {
+            self.kept = None;
+            self.pass(server);
+        }
     }
 
     /// For each server from the start: what `take` has of it, else a connection in a free slot,
@@ -215,7 +230,12 @@ impl<'a> Search<'a> {
                     return Ok(Found::Fresh(Upstream { stream, slot, is_h2 }));
                 }
                 Err(error) if is_exhaustion(&error) => return Err(Refused::Exhausted(error)),
-                Err(error) => self.failed(slot.server(), error),
+                Err(error) => {
+                    self.failed(slot.server(), error);
+                    if !self.view.treatment.retry.on_connect {
+                        break;
+                    }
+                }
             }
         }
         Err(self.verdict())
@@ -308,7 +328,9 @@ impl<'a> Search<'a> {
 
     fn verdict(&mut self) -> Refused {
         let pool = self.pool.name().to_owned();
-        let none_left = self.timeouts == TIMEOUTS || self.passed.len() >= self.view.servers.len();
+        let none_left = self.timeouts == TIMEOUTS
+            || self.passed.len() >= self.view.servers.len()
+            || !self.view.treatment.retry.on_connect;
         match self.failure.take() {
             None if self.view.servers.is_empty() => Refused::Empty { pool },
             Some((server, source)) if none_left => {

@@ -34,7 +34,12 @@ pub(super) fn view(addresses: &[SocketAddr]) -> View {
         .map(|(id, &address)| Arc::new(Server::new(id, address.to_string(), address, 100)))
         .collect();
     let second = Duration::from_secs(1);
-    let timeouts = PoolTimeouts { connect: second, response_head: second, server_idle: second };
+    let timeouts = PoolTimeouts {
+        connect: second,
+        response_head: second,
+        server_idle: second,
+        total: Duration::ZERO,
+    };
     View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE }
 }
 

@@ -47,6 +47,7 @@ impl Default for Setup {
                 connect: Duration::from_secs(3),
                 response_head: Duration::from_secs(60),
                 server_idle: Duration::from_secs(60),
+                total: Duration::ZERO,
             },
             treatment: Treatment::NONE,
         }

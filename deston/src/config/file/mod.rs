@@ -21,7 +21,7 @@ use crate::model::{Access, OnStop, XdpMode};
 pub(super) use listener::{Listener, RateLimit};
 pub(super) use pool::{Health, Outlier, Pool, Server, Sticky};
 pub(super) use tls::{Certificate, ServerTls, Tls};
-pub(super) use treatment::Queue;
+pub(super) use treatment::{Queue, Retry};
 
 /// The file.
 pub(super) struct File {

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Queue, ServerTls};
+use super::{Queue, Retry, ServerTls};
 use crate::config::names::{
     self, ALGORITHMS, AlgorithmName, HEALTH_KINDS, HealthKind, ON_DOWN, OVERFLOW, ProtocolName,
     SERVER_PROTOCOLS, STICKY_BY, StickyBy,
@@ -24,11 +24,13 @@ pub(in crate::config) struct Pool {
     pub(in crate::config) connect: Field<Duration>,
     pub(in crate::config) response_head: Field<Duration>,
     pub(in crate::config) server_idle: Field<Duration>,
+    pub(in crate::config) total: Field<Duration>,
     pub(in crate::config) health: Health,
     pub(in crate::config) outlier: Outlier,
     pub(in crate::config) sticky: Sticky,
     pub(in crate::config) overflow: Field<Overflow>,
     pub(in crate::config) queue: Queue,
+    pub(in crate::config) retry: Retry,
 }
 
 /// `[pool.health]`.
@@ -82,11 +84,12 @@ impl Pool {
 
     /// A pool's keys, its name left out.
     pub(super) fn unnamed(section: &mut Section<'_>) -> Self {
-        section.later(&["slow_start", "retry", "dns"]);
+        section.later(&["slow_start", "dns"]);
         let timeouts = section.child("timeouts");
         let connect = timeouts.get("connect", value::duration(Zero::Refused));
         let response_head = timeouts.get("response_head", value::duration(Zero::Off));
         let server_idle = timeouts.get("server_idle", value::duration(Zero::Off));
+        let total = timeouts.get("total", value::duration(Zero::Off));
         Self {
             header: section.header(),
             name: Field::Absent,
@@ -96,11 +99,13 @@ impl Pool {
             connect,
             response_head,
             server_idle,
+            total,
             health: Health::read(section.child("health")),
             outlier: Outlier::read(section.child("outlier")),
             sticky: Sticky::read(section.child("sticky")),
             overflow: section.get("overflow", value::one_of(&OVERFLOW)),
             queue: Queue::read(section.child("queue")),
+            retry: Retry::read(section.child("retry")),
         }
     }
 }

@@ -62,6 +62,7 @@ fn deadlines_have_defaults() {
         connect: Duration::from_secs(3),
         response_head: Duration::from_secs(60),
         server_idle: Duration::from_secs(4),
+        total: Duration::ZERO,
     };
     assert_eq!(model.pools[0].timeouts, expected);
 }

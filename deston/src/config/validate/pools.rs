@@ -174,14 +174,20 @@ pub(super) fn check_use(pools: &Pools<'_>, listeners: &[listeners::Draft], probl
         if !only_l4 {
             continue;
         }
+        let (file, retry) = (draft.file, &draft.file.retry);
         let fields = [
-            ("response_head", &draft.file.response_head),
-            ("server_idle", &draft.file.server_idle),
+            ("response_head", file.response_head.key()),
+            ("server_idle", file.server_idle.key()),
+            ("total", file.total.key()),
+            ("attempts", retry.attempts.key()),
+            ("budget", retry.budget.key()),
+            ("floor", retry.floor.key()),
+            ("replay_bytes", retry.replay_bytes.key()),
         ];
-        for (key, at) in fields.iter().filter_map(|(key, field)| Some((key, field.given()?))) {
+        for (key, at) in fields.iter().filter_map(|(key, at)| Some((key, at.as_ref()?))) {
             let message =
                 format!("`{key}` is for layer 7, and pool `{}` serves layer 4", draft.name);
-            problems.add(Problem::at(at.key.clone(), message).help("remove it"));
+            problems.add(Problem::at(at.clone(), message).help("remove it"));
         }
     }
 }
@@ -250,6 +256,7 @@ impl Draft<'_> {
                 connect: file.connect.or(timeouts.connect)?,
                 response_head: file.response_head.or(timeouts.response_head)?,
                 server_idle: file.server_idle.or(timeouts.server_idle)?,
+                total: file.total.or(timeouts.total)?,
             },
             algorithm: algorithm?,
             health: health?,

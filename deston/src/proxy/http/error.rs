@@ -48,6 +48,17 @@ pub(super) enum Error {
         /// Where.
         server: SocketAddr,
     },
+    /// The server answered with an error, and nobody could be asked instead.
+    #[error("{server} answered with status {status}")]
+    Failed {
+        /// Where.
+        server: SocketAddr,
+        /// What it said.
+        status: StatusCode,
+    },
+    /// `total` has passed.
+    #[error("no response in time")]
+    Overdue,
     /// `response_head` has passed.
     #[error("{server} took too long to respond")]
     ResponseOverdue {
@@ -81,6 +92,8 @@ impl Error {
             | Self::Response { .. }
             | Self::ResponseFraming { .. }
             | Self::UnaskedUpgrade { .. }
+            | Self::Failed { .. }
+            | Self::Overdue
             | Self::ResponseOverdue { .. } => Side::Upstream,
             Self::NotHttp => Side::Internal,
         }
@@ -107,7 +120,8 @@ impl Error {
             | Self::Response { .. }
             | Self::ResponseFraming { .. }
             | Self::UnaskedUpgrade { .. } => StatusCode::BAD_GATEWAY,
-            Self::ResponseOverdue { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Failed { status, .. } => *status,
+            Self::ResponseOverdue { .. } | Self::Overdue => StatusCode::GATEWAY_TIMEOUT,
             Self::NotHttp => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
