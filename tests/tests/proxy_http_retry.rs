@@ -157,6 +157,24 @@ async fn errors_are_the_clients_unless_set_otherwise() {
 }
 
 #[tokio::test]
+async fn errors_count_against_a_server_where_the_pool_says_so() {
+    let server = Server::start().await.answering(|asked| {
+        let status = asked.start().split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
+        format!("HTTP/1.1 {status} Status\r\nContent-Length: 0\r\n\r\n")
+    });
+    let get = |status: u16| format!("GET /{status} HTTP/1.1\r\nHost: a\r\n\r\n");
+    for (count_5xx, counted) in [(true, 2), (false, 0)] {
+        let treatment = Treatment { count_5xx, ..Treatment::NONE };
+        let lab = Setup { treatment, ..Setup::default() }.start(&[server.address]);
+        let mut client = lab.client().await;
+        for status in [500, 404, 503, 599] {
+            assert_eq!(client.ask(get(status)).await.status(), status);
+        }
+        assert_eq!(lab.servers[0].streaks().longest(), counted);
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_kept_is_sent_again_from_its_beginning() {
     let (a, b) = (Server::start().await, Server::start().await);
     let lab = lab(Retry { replay_bytes: 6, ..EVERYTHING }, &[a.address, b.address]);

@@ -111,6 +111,8 @@ pub struct Server {
     pub max_connections: NonZeroU32,
     /// Takes no new connections; those it has go on, and it is still probed.
     pub drain: bool,
+    /// Takes connections only while no other server of the pool does, backups aside.
+    pub backup: bool,
     /// Layer 7: how it is spoken to.
     pub speech: Speech,
 }

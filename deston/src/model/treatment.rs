@@ -12,6 +12,8 @@ pub struct Treatment {
     pub overflow: Overflow,
     /// Sending a request again.
     pub retry: Retry,
+    /// `count_5xx` of `[pool.outlier]`: a server that answers with errors fails. Default: no.
+    pub count_5xx: bool,
 }
 
 impl Treatment {
@@ -20,6 +22,7 @@ impl Treatment {
         queue: Queue { size: 0, timeout: Duration::ZERO },
         overflow: Overflow::Reject,
         retry: Retry::NONE,
+        count_5xx: false,
     };
 }
 

@@ -172,6 +172,11 @@ impl<'a> Search<'a> {
         &self.view.treatment.retry
     }
 
+    /// Whether responses that are errors count against a server.
+    pub(crate) fn counts_5xx(&self) -> bool {
+        self.view.treatment.count_5xx
+    }
+
     /// Passes a server over from now on.
     pub(crate) fn pass(&mut self, server: &Server) {
         self.passed.push(server.id());

@@ -49,6 +49,7 @@ pub(in crate::config) struct Health {
 
 /// `[pool.outlier]`.
 pub(in crate::config) struct Outlier {
+    pub(in crate::config) count_5xx: Field<bool>,
     pub(in crate::config) failures: Field<u32>,
     pub(in crate::config) eject: Field<Duration>,
     pub(in crate::config) max_ejected: Field<u8>,
@@ -71,6 +72,7 @@ pub(in crate::config) struct Server {
     pub(in crate::config) weight: Field<u16>,
     pub(in crate::config) max_connections: Field<u32>,
     pub(in crate::config) drain: Field<bool>,
+    pub(in crate::config) backup: Field<bool>,
     pub(in crate::config) protocol: Field<ProtocolName>,
     pub(in crate::config) tls: ServerTls,
 }
@@ -129,8 +131,8 @@ impl Health {
 
 impl Outlier {
     fn read(section: &mut Section<'_>) -> Self {
-        section.later(&["count_5xx"]);
         Self {
+            count_5xx: section.get("count_5xx", value::flag),
             failures: section.get("failures", value::number(1..=1_000)),
             eject: section.get("eject", value::duration(Zero::Refused)),
             max_ejected: section.get("max_ejected", value::share),
@@ -152,7 +154,7 @@ impl Sticky {
 impl Server {
     /// A `[[server]]`.
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        section.later(&["backup", "slow_start", "proxy_protocol"]);
+        section.later(&["slow_start", "proxy_protocol"]);
         Self {
             header: section.header(),
             name: section.get("name", value::name),
@@ -162,6 +164,7 @@ impl Server {
             weight: section.get("weight", value::number(1..=u16::MAX)),
             max_connections: section.get("max_connections", value::number(1..=u32::MAX)),
             drain: section.get("drain", value::flag),
+            backup: section.get("backup", value::flag),
             protocol: section.get("protocol", value::one_of(&SERVER_PROTOCOLS)),
             tls: ServerTls::read(section.child("tls")),
         }

@@ -62,12 +62,11 @@ fn keys_of_later_versions_are_told_from_typos() {
             "[load_balancer]\nslow_start = \"5s\"\n[[server]]",
             "2:1: `slow_start` is not available in this version",
         ),
-        ("[[server]]\nbackup = true", "2:1: `backup` is not available in this version"),
-        ("[[route]]\n[[server]]", "1:3: `route` is not available in this version"),
         (
-            "[load_balancer.outlier]\ncount_5xx = true\n[[server]]",
-            "2:1: `count_5xx` is not available in this version",
+            "[[server]]\nproxy_protocol = \"v2\"",
+            "2:1: `proxy_protocol` is not available in this version",
         ),
+        ("[[route]]\n[[server]]", "1:3: `route` is not available in this version"),
     ];
     for (text, expected) in cases {
         error(text, expected);

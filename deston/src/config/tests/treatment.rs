@@ -107,11 +107,25 @@ fn what_is_no_retry_is_pointed_at() {
 }
 
 #[test]
+fn errors_count_against_a_server_if_that_is_set() {
+    assert!(!pool("").treatment.count_5xx);
+    assert!(pool("[load_balancer.outlier]\ncount_5xx = true").treatment.count_5xx);
+}
+
+#[test]
+fn a_server_is_a_backup_if_that_is_set() {
+    let model = valid("[[server]]\nport = 1\n[[server]]\nport = 2\nbackup = true");
+    let backups: Vec<bool> = model.pools[0].servers.iter().map(|server| server.backup).collect();
+    assert_eq!(backups, [false, true]);
+}
+
+#[test]
 fn layer_4_sends_nothing_again() {
     let expected = "is for layer 7, and pool `default` serves layer 4 (remove it)";
     for key in ["attempts = 2", "floor = 1", "budget = 0.1", "replay_bytes = \"1KiB\""] {
         let name = key.split(' ').next().unwrap_or_default();
         error(&format!("[load_balancer.retry]\n{key}"), &format!("2:1: `{name}` {expected}"));
     }
+    error("[load_balancer.outlier]\ncount_5xx = true", &format!("2:1: `count_5xx` {expected}"));
     error("[load_balancer.timeouts]\ntotal = \"1s\"", &format!("2:1: `total` {expected}"));
 }

@@ -183,6 +183,7 @@ pub(super) fn check_use(pools: &Pools<'_>, listeners: &[listeners::Draft], probl
             ("budget", retry.budget.key()),
             ("floor", retry.floor.key()),
             ("replay_bytes", retry.replay_bytes.key()),
+            ("count_5xx", file.outlier.count_5xx.key()),
         ];
         for (key, at) in fields.iter().filter_map(|(key, at)| Some((key, at.as_ref()?))) {
             let message =

@@ -11,6 +11,7 @@ pub(super) fn treatment(file: &file::Pool) -> Option<Treatment> {
         queue: queue(&file.queue, default.queue)?,
         overflow: file.overflow.or(default.overflow)?,
         retry: retry(&file.retry, default.retry)?,
+        count_5xx: file.outlier.count_5xx.or(default.count_5xx)?,
     })
 }
 

@@ -239,6 +239,7 @@ fn any_pool() -> impl Strategy<Value = (String, (Algorithm, u64, Vec<Server>))> 
                     weight: NonZeroU16::new(weight).unwrap(),
                     max_connections: NonZeroU32::new(limit).unwrap(),
                     drain,
+                    backup: drain && weight > 1,
                     speech: Speech::default(),
                 });
             }

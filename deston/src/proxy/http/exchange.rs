@@ -111,6 +111,10 @@ impl Exchange<'_> {
         match upstream.send(request, &self.downstream.clock).await {
             Ok(response) => {
                 upstream.server().streaks().answered();
+                if self.search.counts_5xx() {
+                    let failed = response.status().is_server_error();
+                    upstream.server().streaks().responded(failed);
+                }
                 Ok((response, spare))
             }
             Err(Failure::NotSent(unsent, source)) => {
