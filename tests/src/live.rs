@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use deston::live::{self, Serving, View};
 use deston::model::{
-    Algorithm, DatapathChoice, HashOn, L4, L7, Layer, Listener, PoolTimeouts, Protocol,
+    Algorithm, DatapathChoice, HashOn, L4, L7, Layer, Listener, PoolTimeouts, Protocol, Treatment,
 };
 use deston_common::hash::{Seed, siphash13};
 use deston_common::limits::MAX_SAMPLES;
@@ -20,6 +20,7 @@ pub const TIMEOUTS: PoolTimeouts = PoolTimeouts {
     connect: Duration::from_secs(10),
     response_head: Duration::from_secs(10),
     server_idle: Duration::from_secs(10),
+    total: Duration::ZERO,
 };
 
 /// A server of a test's pool.
@@ -99,7 +100,10 @@ pub fn live_pool_with(
             Arc::new(server)
         })
         .collect();
-    Arc::new(live::Pool::new("test".to_owned(), View { table, servers, timeouts, sticky: None }))
+    Arc::new(live::Pool::new(
+        "test".to_owned(),
+        View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE },
+    ))
 }
 
 /// A layer 4 listener.

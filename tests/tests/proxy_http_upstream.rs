@@ -98,10 +98,11 @@ async fn a_connection_that_the_server_ends_is_replaced() {
     let server = Multiplexed::start(None, tell).await;
     let lab = start(&server, h2c());
     for round in 1..=3 {
-        assert_eq!(asked(&lab).await.0, 200);
-        assert_eq!(server.connections(), round);
+        // The end arrives some time; what crosses it is answered all the same.
+        while server.connections() < round {
+            assert_eq!(asked(&lab).await.0, 200);
+        }
         server.leave();
-        // The end arrives some time; a request that crosses it is sent again.
     }
 }
 

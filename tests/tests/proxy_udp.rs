@@ -155,6 +155,7 @@ async fn a_refusing_server_does_not_end_the_listener() {
         servers,
         timeouts: view.timeouts,
         sticky: None,
+        treatment: view.treatment,
     });
     assert_eq!(ask(&client(proxied.address).await, "?").await, "up?");
 }

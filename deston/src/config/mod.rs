@@ -19,6 +19,7 @@ mod report;
 mod resolve;
 mod routing;
 mod section;
+mod size;
 mod validate;
 mod value;
 mod web;

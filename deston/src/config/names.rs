@@ -4,7 +4,8 @@ use toml::de::DeValue;
 
 use super::value::{self, Fault, Names};
 use crate::model::{
-    Access, Alpn, DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Protocol, TlsVersion, XdpMode,
+    Access, Alpn, DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Overflow, Protocol,
+    TlsVersion, XdpMode,
 };
 
 /// `layer`.
@@ -53,6 +54,14 @@ pub(super) enum ProtocolName {
     H1,
     H2,
     H2c,
+}
+
+/// `on` of `[pool.retry]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RetryOn {
+    Connect,
+    Reset,
+    ServerError,
 }
 
 /// `workers`.
@@ -149,6 +158,34 @@ pub(super) const ON_DOWN: Names<OnDown> = Names {
     also: &[],
     later: &[],
 };
+
+pub(super) const OVERFLOW: Names<Overflow> = Names {
+    what: "treatment of overflow",
+    known: &[("reject", Overflow::Reject), ("any", Overflow::Any)],
+    also: &[],
+    later: &[],
+};
+
+const RETRY_ON: Names<RetryOn> = Names {
+    what: "cause of a retry",
+    known: &[
+        ("connect", RetryOn::Connect),
+        ("reset", RetryOn::Reset),
+        ("5xx", RetryOn::ServerError),
+    ],
+    also: &[],
+    later: &[],
+};
+
+/// `on` of `[pool.retry]`: causes, perhaps none.
+pub(super) fn retry_on(key: &str, value: &DeValue<'_>) -> Result<Vec<RetryOn>, Fault> {
+    let what = "a list such as [\"connect\", \"reset\"]";
+    let items = value.as_array().ok_or_else(|| value::must_be(key, what, value))?;
+    let read = |item: &toml::Spanned<DeValue<'_>>| {
+        value::one_of(&RETRY_ON)(key, item.get_ref()).map_err(|fault| fault.within(item.span()))
+    };
+    items.iter().map(read).collect()
+}
 
 pub(super) const LIMITED: Names<Limited> = Names {
     what: "kind of rate limit",

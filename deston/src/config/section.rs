@@ -55,6 +55,11 @@ impl<T: Clone> Field<T> {
         }
     }
 
+    /// Where the key stands, if there is a valid value.
+    pub(super) fn key(&self) -> Option<Span> {
+        self.given().map(|at| at.key.clone())
+    }
+
     /// Where the value stands, if there is a valid one.
     pub(super) fn span(&self) -> Option<Span> {
         self.given().map(|at| at.span.clone())

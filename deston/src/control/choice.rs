@@ -47,7 +47,8 @@ pub fn first_choice<'a>(
         Arc::new(live::Server::new(*id, server.name.clone(), server.address, limit))
     };
     let servers = eligible.iter().map(server).collect();
-    let view = View { table, servers, timeouts: pool.timeouts, sticky: None };
+    let view =
+        View { table, servers, timeouts: pool.timeouts, sticky: None, treatment: pool.treatment };
     let live = live::Pool::new(pool.name.clone(), view);
     let view = live.view();
     let start = live.enter(&view, &flow_key(client, listener, Protocol::Tcp));

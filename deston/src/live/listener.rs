@@ -149,7 +149,13 @@ mod tests {
         let model = config::parse("config.toml", &text).unwrap();
         let table = Box::new(deston_common::table::Table::EMPTY);
         let timeouts = model.pools[0].timeouts;
-        let view = View { table, servers: Vec::new(), timeouts, sticky: None };
+        let view = View {
+            table,
+            servers: Vec::new(),
+            timeouts,
+            sticky: None,
+            treatment: model::Treatment::NONE,
+        };
         let pool = Arc::new(Pool::new("p".to_owned(), view));
         Listener::new(Serving::new(Arc::clone(&model.listeners[0]), pool))
     }

@@ -4,7 +4,9 @@
 //! keeps the count of its open connections. Only `control` replaces what is inside; the proxy reads.
 
 mod bindings;
+mod budget;
 mod fate;
+mod line;
 mod listener;
 mod pool;
 mod recent;
@@ -12,7 +14,9 @@ mod route;
 mod server;
 mod streaks;
 
+pub use budget::Budget;
 pub use fate::Fate;
+pub use line::{Line, Place};
 pub use listener::{Listener, Refusal, Refusals, Serving};
 pub use pool::{Pool, View, flow_key};
 pub use route::Route;

@@ -12,9 +12,9 @@ use deston_common::server::ServerId;
 use deston_common::table::{Index, Table};
 use deston_common::{hash, select};
 
-use super::Server;
 use super::bindings::Bindings;
-use crate::model::{PoolTimeouts, Protocol, Sticky};
+use super::{Budget, Line, Server};
+use crate::model::{PoolTimeouts, Protocol, Sticky, Treatment};
 
 /// A pool in use.
 pub struct Pool {
@@ -24,6 +24,9 @@ pub struct Pool {
     /// Makes random numbers of the cursor's.
     random: RandomState,
     bindings: Bindings,
+    /// Those who wait for a slot.
+    line: Arc<Line>,
+    budget: Budget,
     view: ArcSwap<View>,
 }
 
@@ -37,6 +40,8 @@ pub struct View {
     pub timeouts: PoolTimeouts,
     /// Whether clients keep their server.
     pub sticky: Option<Sticky>,
+    /// What requests may count on.
+    pub treatment: Treatment,
 }
 
 /// The tuple of packets from `client` to `listener`, as hashes are taken of it.
@@ -58,11 +63,15 @@ pub fn flow_key(client: SocketAddr, listener: SocketAddr, protocol: Protocol) ->
 impl Pool {
     /// A pool with its first view.
     pub fn new(name: String, view: View) -> Self {
+        let line = Arc::new(Line::default());
+        view.servers.iter().for_each(|server| server.set_line(&line));
         Self {
             name,
             cursor: AtomicU64::new(0),
             random: RandomState::new(),
             bindings: Bindings::new(),
+            line,
+            budget: Budget::new(),
             view: ArcSwap::from_pointee(view),
         }
     }
@@ -79,7 +88,19 @@ impl Pool {
 
     /// Replaces the view; choices under way finish on the old one.
     pub fn publish(&self, view: View) {
+        view.servers.iter().for_each(|server| server.set_line(&self.line));
         self.view.store(Arc::new(view));
+        self.line.pool_changed();
+    }
+
+    /// How many of its requests may be sent again.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Those who wait for a slot of its servers.
+    pub fn line(&self) -> &Arc<Line> {
+        &self.line
     }
 
     /// The server that a client is to keep, if it may be chosen.
@@ -188,8 +209,13 @@ mod tests {
         let servers =
             ids().map(|id| Arc::new(Server::new(id, "s".to_owned(), address(id), 2))).collect();
         let second = Duration::from_secs(1);
-        let timeouts = PoolTimeouts { connect: second, response_head: second, server_idle: second };
-        View { table, servers, timeouts, sticky: None }
+        let timeouts = PoolTimeouts {
+            connect: second,
+            response_head: second,
+            server_idle: second,
+            total: Duration::ZERO,
+        };
+        View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE }
     }
 
     fn pool(fill: impl FnOnce(&mut Table, &[Member]) -> Result<(), TableError>) -> Pool {

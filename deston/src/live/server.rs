@@ -11,11 +11,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use deston_common::server::ServerId;
 use tokio::sync::Notify;
 
 use super::fate::Fate;
+use super::line::Line;
 use super::streaks::Streaks;
 use crate::model::Speech;
 
@@ -41,6 +42,8 @@ pub struct Server {
     streaks: Streaks,
     /// How new connections speak, where layer 7 opens them.
     speech: ArcSwap<Speech>,
+    /// Those who wait for a slot of the pool that it is in.
+    line: ArcSwapOption<Line>,
 }
 
 /// One of a server's slots, held while an upstream connection is open. Declare it after the
@@ -81,6 +84,7 @@ impl Server {
             fate: Fate::default(),
             streaks: Streaks::default(),
             speech: ArcSwap::from_pointee(Speech::default()),
+            line: ArcSwapOption::empty(),
         }
     }
 
@@ -92,6 +96,21 @@ impl Server {
     /// Sets how it is spoken to; connections that are open go on as they are.
     pub fn set_speech(&self, speech: Speech) {
         self.speech.store(Arc::new(speech));
+    }
+
+    /// Tells it who waits for its slots.
+    pub(super) fn set_line(&self, line: &Arc<Line>) {
+        self.line.store(Some(Arc::clone(line)));
+    }
+
+    /// Calls one of those who wait, unless somebody waits for idle connections to give way: then it
+    /// is theirs.
+    fn slot_freed(&self) {
+        if self.waiting.load(Ordering::SeqCst) == 0
+            && let Some(line) = &*self.line.load()
+        {
+            line.slot_freed();
+        }
     }
 
     /// Whether it is down, and what its connections do then.
@@ -153,6 +172,9 @@ impl Server {
     pub fn set_limit(&self, limit: u32) {
         self.limit.store(limit, Ordering::SeqCst);
         self.changed.notify_waiters();
+        if let Some(line) = &*self.line.load() {
+            line.pool_changed();
+        }
     }
 
     /// Takes a slot if one is free.
@@ -163,8 +185,18 @@ impl Server {
                 (open < limit).then_some(open + 1)
             })
             .ok()?;
+        Some(self.opening())
+    }
+
+    /// Takes a slot though there may be none: `overflow = "any"`.
+    pub fn claim_beyond_the_limit(self: &Arc<Self>) -> Slot {
+        self.open.fetch_add(1, Ordering::SeqCst);
+        self.opening()
+    }
+
+    fn opening(self: &Arc<Self>) -> Slot {
         self.opened.fetch_add(1, Ordering::Relaxed);
-        Some(Slot { server: Arc::clone(self) })
+        Slot { server: Arc::clone(self) }
     }
 
     /// Whether waiting for a slot has a point: one is free, or an idle connection holds one.
@@ -223,6 +255,7 @@ impl Slot {
         if self.server.waiting.load(Ordering::SeqCst) > 0 {
             return Err(self);
         }
+        self.server.slot_freed();
         Ok(IdleSlot { slot: self, mark })
     }
 }
@@ -231,6 +264,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.server.open.fetch_sub(1, Ordering::SeqCst);
         self.server.changed.notify_waiters();
+        self.server.slot_freed();
     }
 }
 
@@ -276,6 +310,10 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        // What came free meanwhile was left to this claim, which may not have taken it.
+        if self.0.may_free_a_slot() {
+            self.0.slot_freed();
+        }
     }
 }
 

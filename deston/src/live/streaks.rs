@@ -9,6 +9,8 @@ pub struct Streaks {
     refused: AtomicU32,
     /// Connections that the server reset without a word, since one brought an answer.
     reset: AtomicU32,
+    /// Responses that were errors of the server, since one was not.
+    errors: AtomicU32,
     /// Flows in the kernel that the server did not take, since one it did.
     in_kernel: AtomicU32,
 }
@@ -34,6 +36,15 @@ impl Streaks {
         clear(&self.reset);
     }
 
+    /// The server has answered with an error of its own, or with something else.
+    pub fn responded(&self, with_error: bool) {
+        if with_error {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        } else {
+            clear(&self.errors);
+        }
+    }
+
     /// So many flows in the kernel, in a row, were not taken.
     pub fn failed_in_kernel(&self, failures: u32) {
         self.in_kernel.store(failures, Ordering::Relaxed);
@@ -41,7 +52,7 @@ impl Streaks {
 
     /// The longest streak.
     pub fn longest(&self) -> u32 {
-        let streaks = [&self.refused, &self.reset, &self.in_kernel];
+        let streaks = [&self.refused, &self.reset, &self.errors, &self.in_kernel];
         streaks.map(|streak| streak.load(Ordering::Relaxed)).into_iter().max().unwrap_or(0)
     }
 
@@ -49,6 +60,7 @@ impl Streaks {
     pub fn forget(&self) {
         self.connected();
         self.answered();
+        clear(&self.errors);
         clear(&self.in_kernel);
     }
 }
@@ -73,6 +85,19 @@ mod tests {
         streaks.connected();
         streaks.refused();
         assert_eq!(streaks.longest(), 1);
+    }
+
+    #[test]
+    fn a_server_that_answers_with_errors_fails_though_it_answers() {
+        let streaks = Streaks::default();
+        for _ in 0..3 {
+            streaks.connected();
+            streaks.answered();
+            streaks.responded(true);
+        }
+        assert_eq!(streaks.longest(), 3);
+        streaks.responded(false);
+        assert_eq!(streaks.longest(), 0);
     }
 
     #[test]

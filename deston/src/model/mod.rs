@@ -14,6 +14,7 @@ mod pool;
 pub mod route;
 mod speech;
 mod tls;
+mod treatment;
 
 pub use diff::{AtStart, Change, ServerChange, diff, is_same};
 pub use edits::{Edits, MessageEdits};
@@ -29,6 +30,7 @@ pub use pool::{
     ServerPort, Sticky,
 };
 pub use route::Route;
+pub use treatment::{Overflow, Queue, Retry, Treatment};
 
 pub use speech::{ServerProtocol, ServerTls, ServerTlsError, ServerTlsSettings, Speech};
 pub use tls::{Alpn, Certificate, ClientAuth, Tls, TlsError, TlsSettings, TlsVersion, is_for};

@@ -5,7 +5,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::Speech;
+use super::{Speech, Treatment};
 
 /// A set of servers with one algorithm.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Pool {
     pub sticky: Option<Sticky>,
     /// What becomes of the connections of a server that went down.
     pub on_down: OnDown,
+    /// How much trouble is taken when servers are full or fail.
+    pub treatment: Treatment,
 }
 
 /// How a pool chooses a server.
@@ -124,6 +126,8 @@ pub struct Server {
     pub max_connections: NonZeroU32,
     /// Takes no new connections; those it has go on, and it is still probed.
     pub drain: bool,
+    /// Takes connections only while no other server of the pool does, backups aside.
+    pub backup: bool,
     /// Layer 7: how it is spoken to.
     pub speech: Speech,
 }
@@ -156,6 +160,9 @@ pub struct PoolTimeouts {
     pub response_head: Duration,
     /// An unused pooled connection. Default 4 s; zero: connections are not reused.
     pub server_idle: Duration,
+    /// The end of a request's head to the end of its response's, however often it is sent. Default
+    /// 0: no deadline.
+    pub total: Duration,
 }
 
 impl Default for PoolTimeouts {
@@ -164,6 +171,7 @@ impl Default for PoolTimeouts {
             connect: Duration::from_secs(3),
             response_head: Duration::from_secs(60),
             server_idle: Duration::from_secs(4),
+            total: Duration::ZERO,
         }
     }
 }

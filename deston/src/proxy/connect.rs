@@ -1,7 +1,8 @@
 //! Connecting: from a pool to an open connection to one of its servers.
 //!
 //! Both layers search here, between selection, which `live` does, and what is sent. Tries each
-//! server at most once, and stops at the second that does not answer in time.
+//! server at most once, and stops at the second that does not answer in time. Where all are full, it
+//! waits in the pool's line.
 
 use std::convert::Infallible;
 use std::io;
@@ -14,12 +15,12 @@ use deston_common::server::ServerId;
 use nix::errno::Errno;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::error::Elapsed;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::stream::Stream;
 use super::tls;
-use crate::live::{Pool, Server, Slot, View};
-use crate::model::{PoolTimeouts, ServerProtocol};
+use crate::live::{Place, Pool, Server, Slot, View};
+use crate::model::{Overflow, PoolTimeouts, Retry, ServerProtocol};
 
 /// Connect attempts that may take their full time; after that the client has waited enough.
 const TIMEOUTS: u32 = 2;
@@ -61,6 +62,12 @@ pub(crate) enum Refused {
         /// The pool.
         pool: String,
     },
+    /// No slot came free while it waited.
+    #[error("no server of pool {pool} had a free connection in time")]
+    Late {
+        /// The pool.
+        pool: String,
+    },
     /// All were tried, or two did not answer in time.
     #[error("no server of pool {pool} can be reached; the last was {server}")]
     Unreachable {
@@ -88,6 +95,12 @@ pub(crate) struct Search<'a> {
     start: Option<u64>,
     /// Servers passed over. Never allocates as long as none is.
     passed: Vec<ServerId>,
+    /// Servers whose idle connections were asked for in vain, since it looked anew.
+    full: Vec<ServerId>,
+    /// Its place among those who wait for a slot.
+    place: Option<Place>,
+    /// Until when it may wait, if it has begun to.
+    patience: Option<Instant>,
     failure: Option<(Arc<Server>, io::Error)>,
     timeouts: u32,
     dialect: Dialect,
@@ -132,9 +145,21 @@ impl<'a> Search<'a> {
     ) -> Self {
         let view = pool.view();
         let kept = pool.kept(&view, client);
-        let (passed, failure) = (Vec::new(), None);
-        let (key, start, timeouts) = (*key, None, 0);
-        Self { pool, view, key, client, kept, start, passed, failure, timeouts, dialect }
+        Self {
+            pool,
+            view,
+            key: *key,
+            client,
+            kept,
+            start: None,
+            passed: Vec::new(),
+            full: Vec::new(),
+            place: None,
+            patience: None,
+            failure: None,
+            timeouts: 0,
+            dialect,
+        }
     }
 
     /// The pool's deadlines, as they were when the search began.
@@ -142,36 +167,67 @@ impl<'a> Search<'a> {
         &self.view.timeouts
     }
 
+    /// What is done if sending fails, as it was set when the search began or went on.
+    pub(crate) fn retry(&self) -> &Retry {
+        &self.view.treatment.retry
+    }
+
+    /// Whether responses that are errors count against a server.
+    pub(crate) fn counts_5xx(&self) -> bool {
+        self.view.treatment.count_5xx
+    }
+
     /// Passes a server over from now on.
     pub(crate) fn pass(&mut self, server: &Server) {
         self.passed.push(server.id());
     }
 
+    /// Passes a server over from now on, if there is another.
+    pub(crate) fn prefer_others(&mut self, server: &Server) {
+        let is_other =
+            |other: &Arc<Server>| other.id() != server.id() && !self.passed.contains(&other.id());
+        if self.view.servers.iter().any(is_other) {
+            self.kept = None;
+            self.pass(server);
+        }
+    }
+
     /// For each server from the start: what `take` has of it, else a connection in a free slot,
-    /// else one in the slot of an idle connection that gives way, else the next server.
+    /// else one in the slot of an idle connection that gives way, else the next server. When all are
+    /// full, waits for a slot; so it does if others wait already, whom it would overtake.
     pub(crate) async fn next<T>(
         &mut self,
         take: impl Fn(&Arc<Server>) -> Option<T>,
     ) -> Result<Found<T>, Refused> {
-        let deadline = self.view.timeouts.connect;
-        while self.timeouts < TIMEOUTS
-            && let Some(pick) = self.pick(&take)
-        {
+        // Whoever waits was here before; whoever has waited was called.
+        let mut overtakes = !self.pool.line().is_empty() && self.patience.is_none();
+        while self.timeouts < TIMEOUTS {
+            let deadline = self.view.timeouts.connect;
+            let pick = if overtakes { None } else { self.pick(&take) };
+            overtakes = false;
             let slot = match pick {
-                Pick::Taken(taken, server) => {
+                None => match self.slot_in_time().await? {
+                    Some(slot) => slot,
+                    None => continue,
+                },
+                Some(Pick::Taken(taken, server)) => {
+                    self.leave();
                     self.pool.remember(&self.view, self.client, &server);
                     return Ok(Found::Taken(taken));
                 }
-                Pick::Claimed(slot) => slot,
+                Some(Pick::Claimed(slot)) => slot,
                 // A matter of moments: the deadline is for a worker that hangs.
-                Pick::FromIdle(server) => match timeout(deadline, server.claim_from_idle()).await {
-                    Ok(Some(slot)) => slot,
-                    Ok(None) | Err(_) => {
-                        self.pass(&server);
-                        continue;
+                Some(Pick::FromIdle(server)) => {
+                    match timeout(deadline, server.claim_from_idle()).await {
+                        Ok(Some(slot)) => slot,
+                        Ok(None) | Err(_) => {
+                            self.full.push(server.id());
+                            continue;
+                        }
                     }
-                },
+                }
             };
+            self.leave();
             match timed_out(timeout(deadline, dial(slot.server(), self.dialect)).await) {
                 Ok((stream, is_h2)) => {
                     slot.server().streaks().connected();
@@ -179,7 +235,12 @@ impl<'a> Search<'a> {
                     return Ok(Found::Fresh(Upstream { stream, slot, is_h2 }));
                 }
                 Err(error) if is_exhaustion(&error) => return Err(Refused::Exhausted(error)),
-                Err(error) => self.failed(slot.server(), error),
+                Err(error) => {
+                    self.failed(slot.server(), error);
+                    if !self.view.treatment.retry.on_connect {
+                        break;
+                    }
+                }
             }
         }
         Err(self.verdict())
@@ -187,7 +248,7 @@ impl<'a> Search<'a> {
 
     fn pick<T>(&mut self, take: impl Fn(&Arc<Server>) -> Option<T>) -> Option<Pick<T>> {
         let pick = |server: &Arc<Server>| {
-            if self.passed.contains(&server.id()) {
+            if self.passed.contains(&server.id()) || self.full.contains(&server.id()) {
                 return None;
             }
             take(server)
@@ -207,6 +268,61 @@ impl<'a> Search<'a> {
         picked
     }
 
+    /// Waits until there may be a slot. Gives one beyond the limits if that is in vain and the pool
+    /// is set so.
+    async fn slot_in_time(&mut self) -> Result<Option<Slot>, Refused> {
+        if self.view.servers.iter().all(|server| self.passed.contains(&server.id())) {
+            return Err(self.verdict());
+        }
+        let pool = self.pool.name().to_owned();
+        let refused = if !self.stands() {
+            Refused::Full { pool }
+        } else if self.is_called().await {
+            return Ok(None);
+        } else {
+            Refused::Late { pool }
+        };
+        self.place = None;
+        match self.view.treatment.overflow {
+            Overflow::Reject => Err(refused),
+            Overflow::Any => self.slot_beyond().map(Some).ok_or(refused),
+        }
+    }
+
+    /// Stays in line, or takes the last place. Whether there is one.
+    fn stands(&mut self) -> bool {
+        if let Some(place) = &self.place {
+            place.stay(!self.passed.is_empty());
+            return true;
+        }
+        let queue = self.view.treatment.queue;
+        if self.patience.is_none() {
+            self.patience = Instant::now().checked_add(queue.timeout);
+        }
+        self.place = self.pool.line().join(queue.size as usize);
+        self.place.is_some()
+    }
+
+    /// Waits to be called, as long as it may. Things may be different then.
+    async fn is_called(&mut self) -> bool {
+        let Some((place, until)) = self.place.as_ref().zip(self.patience) else { return false };
+        let called = timeout_at(until, place.called()).await.is_ok();
+        self.full.clear();
+        self.view = self.pool.view();
+        self.kept.take_if(|server| !self.view.contains(server));
+        called
+    }
+
+    fn leave(&mut self) {
+        self.place.take().into_iter().for_each(Place::leave);
+    }
+
+    fn slot_beyond(&mut self) -> Option<Slot> {
+        let start = *self.start.get_or_insert_with(|| self.pool.enter(&self.view, &self.key));
+        let server = self.view.choose(start, |server| !self.passed.contains(&server.id()))?;
+        Some(server.claim_beyond_the_limit())
+    }
+
     fn failed(&mut self, server: &Arc<Server>, error: io::Error) {
         tracing::debug!(server = server.name(), %error, "connecting failed");
         server.streaks().refused();
@@ -217,7 +333,9 @@ impl<'a> Search<'a> {
 
     fn verdict(&mut self) -> Refused {
         let pool = self.pool.name().to_owned();
-        let none_left = self.timeouts == TIMEOUTS || self.passed.len() >= self.view.servers.len();
+        let none_left = self.timeouts == TIMEOUTS
+            || self.passed.len() >= self.view.servers.len()
+            || !self.view.treatment.retry.on_connect;
         match self.failure.take() {
             None if self.view.servers.is_empty() => Refused::Empty { pool },
             Some((server, source)) if none_left => {
@@ -276,7 +394,7 @@ mod tests {
 
     use super::*;
     use crate::live;
-    use crate::model::{Protocol, Sticky};
+    use crate::model::{Protocol, Queue, Sticky, Treatment};
     use crate::proxy::testing::view;
 
     const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -286,6 +404,24 @@ mod tests {
         let any = SocketAddr::new(CLIENT, 0);
         let key = live::flow_key(any, any, Protocol::Tcp);
         connect(pool, CLIENT, &key).await.unwrap().slot.server().address()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_gives_up_when_the_queue_s_time_is_over() {
+        let queue = Queue { size: 1, timeout: Duration::from_secs(5) };
+        let treatment = Treatment { queue, ..Treatment::NONE };
+        let any = SocketAddr::new(CLIENT, 0);
+        let pool = Pool::new("p".to_owned(), View { treatment, ..view(&[any]) });
+        pool.view().servers.iter().for_each(|server| server.set_limit(1));
+        let _taken: Vec<_> = pool.view().servers.iter().filter_map(Server::claim).collect();
+        let key = live::flow_key(any, any, Protocol::Tcp);
+        let (began, waiting) = (Instant::now(), connect(&pool, CLIENT, &key));
+        let (mut waiting, late) = (std::pin::pin!(waiting), Duration::from_secs(5));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        let beyond = connect(&pool, CLIENT, &key).await;
+        assert!(matches!(beyond, Err(Refused::Full { .. })) && began.elapsed().is_zero());
+        assert!(matches!(waiting.await, Err(Refused::Late { .. })) && began.elapsed() >= late);
+        assert!(pool.line().is_empty());
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::close::{self, reset};
@@ -69,6 +70,7 @@ async fn connect(
     let connected = tokio::select! {
         biased;
         connected = connect::connect(&serving.pool, peer.ip(), &key) => connected,
+        () = gone(downstream) => return None,
         () = closing.aborting() => {
             reset(downstream);
             return None;
@@ -81,6 +83,14 @@ async fn connect(
             warn(&serving.listener.name, &refused, worker);
             None
         }
+    }
+}
+
+/// Waits until the client has reset the connection: then nobody waits for a server. A FIN alone is no
+/// end, since replies may still be read.
+async fn gone(downstream: &Stream) {
+    if downstream.tcp().ready(Interest::ERROR).await.is_err() {
+        std::future::pending().await
     }
 }
 

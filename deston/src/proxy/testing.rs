@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::live::{self, Server, Serving, View};
 use crate::model::{
-    DatapathChoice, FlowTimeouts, Guard, L4, Layer, Listener, PoolTimeouts, Protocol,
+    DatapathChoice, FlowTimeouts, Guard, L4, Layer, Listener, PoolTimeouts, Protocol, Treatment,
 };
 
 /// Idle time of a UDP flow without a reply.
@@ -34,8 +34,13 @@ pub(super) fn view(addresses: &[SocketAddr]) -> View {
         .map(|(id, &address)| Arc::new(Server::new(id, address.to_string(), address, 100)))
         .collect();
     let second = Duration::from_secs(1);
-    let timeouts = PoolTimeouts { connect: second, response_head: second, server_idle: second };
-    View { table, servers, timeouts, sticky: None }
+    let timeouts = PoolTimeouts {
+        connect: second,
+        response_head: second,
+        server_idle: second,
+        total: Duration::ZERO,
+    };
+    View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE }
 }
 
 /// A UDP listener whose pool has one server.

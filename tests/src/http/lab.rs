@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deston::live;
-use deston::model::{Algorithm, DatapathChoice, HttpTimeouts, L7, Layer, Listener, PoolTimeouts};
+use deston::model::{
+    Algorithm, DatapathChoice, HttpTimeouts, L7, Layer, Listener, PoolTimeouts, Treatment,
+};
 use deston::proxy::{Drained, Proxy};
 use deston_common::sequence;
 use deston_common::table::{Member, Table};
@@ -25,6 +27,8 @@ pub struct Setup {
     pub timeouts: HttpTimeouts,
     /// Server side deadlines.
     pub pool: PoolTimeouts,
+    /// What requests may count on.
+    pub treatment: Treatment,
 }
 
 impl Default for Setup {
@@ -43,7 +47,9 @@ impl Default for Setup {
                 connect: Duration::from_secs(3),
                 response_head: Duration::from_secs(60),
                 server_idle: Duration::from_secs(60),
+                total: Duration::ZERO,
             },
+            treatment: Treatment::NONE,
         }
     }
 }
@@ -84,7 +90,10 @@ impl Setup {
 
     fn pool(&self, servers: &[SocketAddr]) -> Arc<live::Pool> {
         let limited = |&address: &SocketAddr| server(address).max_connections(self.max_connections);
-        live_pool_with(Algorithm::RoundRobin, self.pool, servers.iter().map(limited))
+        let pool = live_pool_with(Algorithm::RoundRobin, self.pool, servers.iter().map(limited));
+        let servers = pool.view().servers.clone();
+        pool.publish(view(&servers, self));
+        pool
     }
 }
 
@@ -94,9 +103,14 @@ impl Lab {
         Peer::connect(self.address).await
     }
 
+    /// How many wait for a slot.
+    pub fn waiting(&self) -> usize {
+        self.pool.line().len()
+    }
+
     /// Reloads: the pool's eligible servers are `servers`.
     pub fn use_servers(&self, servers: &[Arc<live::Server>]) {
-        self.pool.publish(view(servers, self.setup.pool));
+        self.pool.publish(view(servers, &self.setup));
     }
 
     /// Reloads: the listener is served by another pool, of one server.
@@ -127,12 +141,18 @@ impl Lab {
 }
 
 /// What a pool's choices are made from: servers in turn.
-pub(super) fn view(servers: &[Arc<live::Server>], timeouts: PoolTimeouts) -> live::View {
+pub(super) fn view(servers: &[Arc<live::Server>], setup: &Setup) -> live::View {
     let members: Vec<Member> = servers
         .iter()
         .map(|server| Member { id: server.id(), identity: server.id().0.into(), weight: 1 })
         .collect();
     let mut table = Box::new(Table::EMPTY);
     sequence::fill(&mut table, &members).expect("a pool's servers make a table");
-    live::View { table, servers: servers.to_vec(), timeouts, sticky: None }
+    live::View {
+        table,
+        servers: servers.to_vec(),
+        timeouts: setup.pool,
+        sticky: None,
+        treatment: setup.treatment,
+    }
 }

@@ -9,9 +9,8 @@ use deston::{config, proxy::Proxy};
 
 use deston_common::server::ServerId;
 
-use super::lab::view;
+use super::lab::{Setup, view};
 use super::{Answering, Peer, Server};
-use crate::live::TIMEOUTS;
 use crate::proxied::{ANY_PORT, NAME};
 
 /// A running proxy.
@@ -43,7 +42,7 @@ impl Routed {
             .zip((1..).map(ServerId))
             .map(|((name, address), id)| {
                 let server = live::Server::new(id, (*name).to_owned(), *address, 1_000);
-                let view = view(&[Arc::new(server)], TIMEOUTS);
+                let view = view(&[Arc::new(server)], &Setup::default());
                 let pool = Arc::new(live::Pool::new((*name).to_owned(), view));
                 ((*name).to_owned(), pool)
             })

@@ -8,6 +8,7 @@ mod listener;
 mod pool;
 mod route;
 mod tls;
+mod treatment;
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub(super) use listener::{Listener, RateLimit};
 pub(super) use pool::{Health, Outlier, Pool, Server, Sticky};
 pub(super) use route::{Redirect, Respond, Route};
 pub(super) use tls::{Certificate, ServerTls, Tls};
+pub(super) use treatment::{Queue, Retry};
 
 /// The file.
 pub(super) struct File {

@@ -3,16 +3,16 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::ServerTls;
+use super::{Queue, Retry, ServerTls};
 use crate::config::names::{
-    self, ALGORITHMS, AlgorithmName, HEALTH_KINDS, HealthKind, ON_DOWN, ProtocolName,
+    self, ALGORITHMS, AlgorithmName, HEALTH_KINDS, HealthKind, ON_DOWN, OVERFLOW, ProtocolName,
     SERVER_PROTOCOLS, STICKY_BY, StickyBy,
 };
 use crate::config::problem::Span;
 use crate::config::section::{Field, Section};
 use crate::config::value::{self, Zero};
 use crate::config::web;
-use crate::model::{HashOn, OnDown};
+use crate::model::{HashOn, OnDown, Overflow};
 
 /// `[[pool]]`.
 pub(in crate::config) struct Pool {
@@ -24,9 +24,13 @@ pub(in crate::config) struct Pool {
     pub(in crate::config) connect: Field<Duration>,
     pub(in crate::config) response_head: Field<Duration>,
     pub(in crate::config) server_idle: Field<Duration>,
+    pub(in crate::config) total: Field<Duration>,
     pub(in crate::config) health: Health,
     pub(in crate::config) outlier: Outlier,
     pub(in crate::config) sticky: Sticky,
+    pub(in crate::config) overflow: Field<Overflow>,
+    pub(in crate::config) queue: Queue,
+    pub(in crate::config) retry: Retry,
 }
 
 /// `[pool.health]`.
@@ -45,6 +49,7 @@ pub(in crate::config) struct Health {
 
 /// `[pool.outlier]`.
 pub(in crate::config) struct Outlier {
+    pub(in crate::config) count_5xx: Field<bool>,
     pub(in crate::config) failures: Field<u32>,
     pub(in crate::config) eject: Field<Duration>,
     pub(in crate::config) max_ejected: Field<u8>,
@@ -67,6 +72,7 @@ pub(in crate::config) struct Server {
     pub(in crate::config) weight: Field<u16>,
     pub(in crate::config) max_connections: Field<u32>,
     pub(in crate::config) drain: Field<bool>,
+    pub(in crate::config) backup: Field<bool>,
     pub(in crate::config) protocol: Field<ProtocolName>,
     pub(in crate::config) tls: ServerTls,
 }
@@ -80,11 +86,12 @@ impl Pool {
 
     /// A pool's keys, its name left out.
     pub(super) fn unnamed(section: &mut Section<'_>) -> Self {
-        section.later(&["overflow", "slow_start", "queue", "retry", "dns"]);
+        section.later(&["slow_start", "dns"]);
         let timeouts = section.child("timeouts");
         let connect = timeouts.get("connect", value::duration(Zero::Refused));
         let response_head = timeouts.get("response_head", value::duration(Zero::Off));
         let server_idle = timeouts.get("server_idle", value::duration(Zero::Off));
+        let total = timeouts.get("total", value::duration(Zero::Off));
         Self {
             header: section.header(),
             name: Field::Absent,
@@ -94,9 +101,13 @@ impl Pool {
             connect,
             response_head,
             server_idle,
+            total,
             health: Health::read(section.child("health")),
             outlier: Outlier::read(section.child("outlier")),
             sticky: Sticky::read(section.child("sticky")),
+            overflow: section.get("overflow", value::one_of(&OVERFLOW)),
+            queue: Queue::read(section.child("queue")),
+            retry: Retry::read(section.child("retry")),
         }
     }
 }
@@ -120,8 +131,8 @@ impl Health {
 
 impl Outlier {
     fn read(section: &mut Section<'_>) -> Self {
-        section.later(&["count_5xx"]);
         Self {
+            count_5xx: section.get("count_5xx", value::flag),
             failures: section.get("failures", value::number(1..=1_000)),
             eject: section.get("eject", value::duration(Zero::Refused)),
             max_ejected: section.get("max_ejected", value::share),
@@ -143,7 +154,7 @@ impl Sticky {
 impl Server {
     /// A `[[server]]`.
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        section.later(&["backup", "slow_start", "proxy_protocol"]);
+        section.later(&["slow_start", "proxy_protocol"]);
         Self {
             header: section.header(),
             name: section.get("name", value::name),
@@ -153,6 +164,7 @@ impl Server {
             weight: section.get("weight", value::number(1..=u16::MAX)),
             max_connections: section.get("max_connections", value::number(1..=u32::MAX)),
             drain: section.get("drain", value::flag),
+            backup: section.get("backup", value::flag),
             protocol: section.get("protocol", value::one_of(&SERVER_PROTOCOLS)),
             tls: ServerTls::read(section.child("tls")),
         }

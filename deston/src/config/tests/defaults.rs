@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{errors, valid};
 use crate::model::{
-    Access, Algorithm, Checks, DatapathChoice, Health, HttpTimeouts, Layer, Log, Model,
-    PoolTimeouts, Protocol, SnatPorts, XdpMode,
+    Access, Algorithm, Checks, DatapathChoice, Health, HttpTimeouts, Layer, Log, Model, Overflow,
+    PoolTimeouts, Protocol, Queue, SnatPorts, Treatment, XdpMode,
 };
 
 fn algorithm(text: &str) -> Algorithm {
@@ -62,8 +62,17 @@ fn deadlines_have_defaults() {
         connect: Duration::from_secs(3),
         response_head: Duration::from_secs(60),
         server_idle: Duration::from_secs(4),
+        total: Duration::ZERO,
     };
     assert_eq!(model.pools[0].timeouts, expected);
+}
+
+#[test]
+fn a_thousand_may_wait_for_two_seconds() {
+    let treatment = valid("[[server]]").pools[0].treatment;
+    assert_eq!(treatment, Treatment::default());
+    assert_eq!(treatment.queue, Queue { size: 1_024, timeout: Duration::from_secs(2) });
+    assert_eq!(treatment.overflow, Overflow::Reject);
 }
 
 #[test]

@@ -62,14 +62,13 @@ fn keys_of_later_versions_are_told_from_typos() {
             "[load_balancer]\nslow_start = \"5s\"\n[[server]]",
             "2:1: `slow_start` is not available in this version",
         ),
-        ("[[server]]\nbackup = true", "2:1: `backup` is not available in this version"),
         (
             "[load_balancer]\nlayer = \"L7\"\n[[route]]\npool = \"default\"\nauth = \"\"\n[[server]]",
             "5:1: `auth` is not available in this version",
         ),
         (
-            "[load_balancer.outlier]\ncount_5xx = true\n[[server]]",
-            "2:1: `count_5xx` is not available in this version",
+            "[[server]]\nproxy_protocol = \"v2\"",
+            "2:1: `proxy_protocol` is not available in this version",
         ),
     ];
     for (text, expected) in cases {

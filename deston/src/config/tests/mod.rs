@@ -8,6 +8,7 @@ mod rendering;
 mod routes;
 mod settings;
 mod tls;
+mod treatment;
 
 use std::io;
 use std::net::IpAddr;

@@ -14,6 +14,7 @@ mod routes;
 mod servers;
 mod settings;
 mod tls;
+mod treatment;
 
 use std::sync::Arc;
 use std::time::Duration;

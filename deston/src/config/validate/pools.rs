@@ -2,7 +2,7 @@
 
 use deston_common::limits::{MAX_POOLS, MAX_SERVERS};
 
-use super::{DEFAULT, check_named, check_names, listeners, servers, settings};
+use super::{DEFAULT, check_named, check_names, listeners, servers, settings, treatment};
 use crate::config::file::{self, File};
 use crate::config::names::LayerName;
 use crate::config::problem::{Problem, Problems, Span};
@@ -187,14 +187,21 @@ pub(super) fn check_use(
         if !only_l4 || routed(file, &draft.name) {
             continue;
         }
+        let (file, retry) = (draft.file, &draft.file.retry);
         let fields = [
-            ("response_head", &draft.file.response_head),
-            ("server_idle", &draft.file.server_idle),
+            ("response_head", file.response_head.key()),
+            ("server_idle", file.server_idle.key()),
+            ("total", file.total.key()),
+            ("attempts", retry.attempts.key()),
+            ("budget", retry.budget.key()),
+            ("floor", retry.floor.key()),
+            ("replay_bytes", retry.replay_bytes.key()),
+            ("count_5xx", file.outlier.count_5xx.key()),
         ];
-        for (key, at) in fields.iter().filter_map(|(key, field)| Some((key, field.given()?))) {
+        for (key, at) in fields.iter().filter_map(|(key, at)| Some((key, at.as_ref()?))) {
             let message =
                 format!("`{key}` is for layer 7, and pool `{}` serves layer 4", draft.name);
-            problems.add(Problem::at(at.key.clone(), message).help("remove it"));
+            problems.add(Problem::at(at.clone(), message).help("remove it"));
         }
     }
 }
@@ -263,12 +270,14 @@ impl Draft<'_> {
                 connect: file.connect.or(timeouts.connect)?,
                 response_head: file.response_head.or(timeouts.response_head)?,
                 server_idle: file.server_idle.or(timeouts.server_idle)?,
+                total: file.total.or(timeouts.total)?,
             },
             algorithm: algorithm?,
             health: health?,
             outlier: settings::outlier(&file.outlier)?,
             sticky: sticky?,
             on_down: settings::on_down(&self)?,
+            treatment: treatment::treatment(file)?,
             servers: self.servers.into_iter().map(|draft| draft.server).collect(),
             name: self.name,
         })

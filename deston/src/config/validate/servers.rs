@@ -41,6 +41,7 @@ pub(super) fn server(
         weight: NonZeroU16::new(file.weight.or(1)?)?,
         max_connections: NonZeroU32::new(file.max_connections.or(1000)?)?,
         drain: file.drain.or(false)?,
+        backup: file.backup.or(false)?,
         speech: speech?,
     };
     Some(ServerDraft {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deston_common::hash::Seed;
-use deston_common::server::ServerId;
+use deston_common::server::{ServerId, ServerState};
 use deston_common::table::Table;
 
 use super::prepare::Prepared;
@@ -148,8 +148,23 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         }
     }
 
-    /// Servers that a table may name: configured, up and not draining, in file order.
+    /// Servers that a table may name, in file order: those that are able, backups only if no other
+    /// is.
     pub(super) fn eligible<'a>(
+        &'a self,
+        pool: &'a model::Pool,
+    ) -> impl Iterator<Item = (&'a Arc<live::Server>, &'a model::Server)> {
+        let backups = self.needs_backups(pool);
+        self.able(pool).filter(move |(_, server)| server.backup == backups)
+    }
+
+    /// Whether the table of a pool names its backups, and nobody else.
+    fn needs_backups(&self, pool: &model::Pool) -> bool {
+        self.able(pool).all(|(_, server)| server.backup)
+    }
+
+    /// Servers that can take connections: configured, up and not draining, in file order.
+    pub(super) fn able<'a>(
         &'a self,
         pool: &'a model::Pool,
     ) -> impl Iterator<Item = (&'a Arc<live::Server>, &'a model::Server)> {
@@ -171,11 +186,21 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         };
         let mut servers: Vec<_> = self.eligible(pool).map(|(live, _)| Arc::clone(live)).collect();
         servers.sort_by_key(|server| server.id());
-        View { table, servers, timeouts: pool.timeouts, sticky: pool.sticky }
+        View {
+            table,
+            servers,
+            timeouts: pool.timeouts,
+            sticky: pool.sticky,
+            treatment: pool.treatment,
+        }
     }
 
     /// Replaces a pool's table everywhere.
     pub(super) fn publish(&mut self, model: &model::Pool, errors: &mut Vec<NotTaken>) {
+        for server in model.servers.iter().filter(|server| server.backup) {
+            // Whether it takes new flows depends on the others.
+            self.tell_server(model, server, errors);
+        }
         let view = self.view(model);
         let Some(pool) = self.pools.get(&model.name) else { return };
         if pool.audience == Audience::Everywhere {
@@ -213,7 +238,10 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         }
         if let Some(known) = self.servers.get(&key(pool, server)) {
             let id = known.live.id();
-            errors.extend(self.kernel.put_server(pool, id, server, known.state()).err());
+            // No table names a backup that is not needed, but what is remembered of clients may.
+            let spare = server.backup && known.is_eligible() && !self.needs_backups(pool);
+            let state = if spare { ServerState::Draining } else { known.state() };
+            errors.extend(self.kernel.put_server(pool, id, server, state).err());
             if known.is_leaving() {
                 self.kernel.drain_server(id, self.drain_timeout);
             }

@@ -61,7 +61,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
     fn judge_pool<'p>(&mut self, pool: &'p model::Pool, now: Instant) -> Vec<Verdict<'p>> {
         let most = outliers::most(&pool.outlier, pool.servers.len());
         let mut verdicts = Vec::new();
-        let (mut ejected, mut active) = (0, self.eligible(pool).count());
+        let (mut ejected, mut active) = (0, self.able(pool).count());
         for server in &pool.servers {
             let Some(known) = self.servers.configured(&key(pool, server)) else { continue };
             if known.ejection.end(now) {

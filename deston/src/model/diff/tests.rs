@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config;
-use crate::model::{Algorithm, Guard, Health, OnDown, Outlier, PoolTimeouts, Speech};
+use crate::model::{Algorithm, Guard, Health, OnDown, Outlier, PoolTimeouts, Speech, Treatment};
 
 fn model(text: &str) -> Model {
     config::parse("config.toml", text).unwrap()
@@ -257,6 +257,7 @@ fn any_pool() -> impl Strategy<Value = (String, (Algorithm, u64, Vec<Server>))> 
                     weight: NonZeroU16::new(weight).unwrap(),
                     max_connections: NonZeroU32::new(limit).unwrap(),
                     drain,
+                    backup: drain && weight > 1,
                     speech: Speech::default(),
                 });
             }
@@ -304,6 +305,7 @@ fn any_model() -> impl Strategy<Value = Model> {
                     outlier: Outlier::default(),
                     sticky: None,
                     on_down: OnDown::Drain,
+                    treatment: Treatment::default(),
                 })
             });
             Model {

@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::downstream::Downstream;
+use super::replay::Kept;
 use super::upstream::{Upstream, unwoken};
 
 /// A request's body, on its way to a server.
@@ -22,6 +23,8 @@ pub(super) enum RequestBody {
         /// Whose clock runs.
         downstream: Rc<Downstream>,
     },
+    /// The same, to be sent again if need be.
+    Kept(Kept),
 }
 
 impl RequestBody {
@@ -38,7 +41,7 @@ impl RequestBody {
     pub(super) fn is_none(&self) -> bool {
         match self {
             Self::None => true,
-            Self::Streamed { .. } => false,
+            Self::Streamed { .. } | Self::Kept(_) => false,
         }
     }
 }
@@ -53,6 +56,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::None => Poll::Ready(None),
+            Self::Kept(kept) => kept.poll_frame(cx),
             Self::Streamed { incoming, downstream } => {
                 let polled = Pin::new(&mut *incoming).poll_frame(cx);
                 downstream.clock.uploads(polled.is_ready());
@@ -71,6 +75,7 @@ impl Body for RequestBody {
         match self {
             Self::None => true,
             Self::Streamed { incoming, .. } => incoming.is_end_stream(),
+            Self::Kept(kept) => kept.is_end_stream(),
         }
     }
 
@@ -78,6 +83,7 @@ impl Body for RequestBody {
         match self {
             Self::None => SizeHint::with_exact(0),
             Self::Streamed { incoming, .. } => incoming.size_hint(),
+            Self::Kept(kept) => kept.size_hint(),
         }
     }
 }

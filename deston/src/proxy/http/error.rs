@@ -54,6 +54,17 @@ pub(super) enum Error {
         /// Where.
         server: SocketAddr,
     },
+    /// The server answered with an error, and nobody could be asked instead.
+    #[error("{server} answered with status {status}")]
+    Failed {
+        /// Where.
+        server: SocketAddr,
+        /// What it said.
+        status: StatusCode,
+    },
+    /// `total` has passed.
+    #[error("no response in time")]
+    Overdue,
     /// `response_head` has passed.
     #[error("{server} took too long to respond")]
     ResponseOverdue {
@@ -88,6 +99,8 @@ impl Error {
             | Self::ResponseFraming { .. }
             | Self::UnaskedUpgrade { .. }
             | Self::NoUpgrade { .. }
+            | Self::Failed { .. }
+            | Self::Overdue
             | Self::ResponseOverdue { .. } => Side::Upstream,
             Self::NotHttp => Side::Internal,
         }
@@ -105,14 +118,18 @@ impl Error {
             }
             Self::Unserved(Refused::Unreachable { .. }) => StatusCode::BAD_GATEWAY,
             Self::Unserved(
-                Refused::Empty { .. } | Refused::Full { .. } | Refused::Exhausted(_),
+                Refused::Empty { .. }
+                | Refused::Full { .. }
+                | Refused::Late { .. }
+                | Refused::Exhausted(_),
             ) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotSent { .. }
             | Self::Response { .. }
             | Self::ResponseFraming { .. }
             | Self::UnaskedUpgrade { .. }
             | Self::NoUpgrade { .. } => StatusCode::BAD_GATEWAY,
-            Self::ResponseOverdue { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Failed { status, .. } => *status,
+            Self::ResponseOverdue { .. } | Self::Overdue => StatusCode::GATEWAY_TIMEOUT,
             Self::NotHttp => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -1,30 +1,46 @@
 //! Sending a request: which server, on which connection, and what if that fails.
 //!
 //! A request that was never written may go to any server. One that was written is sent again only
-//! if that is harmless: no body, an idempotent method, a pooled connection that died without a
-//! byte of a response (RFC 9110 9.2.2), and only once.
+//! if that is harmless (RFC 9110 9.2.2): its method is idempotent, and its body can be sent from its
+//! beginning. Once if a pooled connection died without a byte of a response, which says nothing of
+//! the server; beyond that as often as `[pool.retry]` and its budget allow, to other servers.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::header::UPGRADE;
 use http::{Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use super::body::RequestBody;
 use super::downstream::Downstream;
 use super::error::Error;
+use super::replay::{Spare, keep};
 use super::upstream::{Failure, Upstream};
 use crate::live::Pool;
+use crate::model::Retry;
 use crate::proxy::connect::{Dialect, Found, Search};
 
 /// One request's way to a server.
 struct Exchange<'a> {
     downstream: &'a Rc<Downstream>,
+    pool: &'a Pool,
     search: Search<'a>,
     /// Whether a pooled connection may be used.
     pooled: bool,
     /// Whether that may be one of HTTP/2.
     may_share: bool,
+    /// How often it was sent again for what a server did.
+    retries: u32,
+}
+
+/// What became of an attempt that brought no response for the client.
+struct Failed {
+    error: Error,
+    /// The request, if it may be sent again.
+    again: Option<Request<RequestBody>>,
 }
 
 /// Sends a request to a server of `pool` and returns the response's head, with the connection its
@@ -34,13 +50,19 @@ pub(super) async fn exchange(
     pool: &Pool,
     downstream: &Rc<Downstream>,
 ) -> Result<(Response<Incoming>, Upstream), Error> {
+    pool.budget().request();
     // A connection that is to be switched cannot be shared (RFC 9113 8.6).
     let may_share = !request.headers().contains_key(UPGRADE);
     let dialect = if may_share { Dialect::Http } else { Dialect::Http1 };
     let client = &downstream.client;
     let search = Search::new(pool, client.address, &client.key, dialect);
-    let exchange = Exchange { downstream, search, pooled: true, may_share };
-    exchange.run(request).await
+    let total = search.timeouts().total;
+    let exchange = Exchange { downstream, pool, search, pooled: true, may_share, retries: 0 };
+    let answered = exchange.run(request);
+    if total == Duration::ZERO {
+        return answered.await;
+    }
+    timeout(total, answered).await.unwrap_or(Err(Error::Overdue))
 }
 
 impl Exchange<'_> {
@@ -48,6 +70,10 @@ impl Exchange<'_> {
         mut self,
         mut request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Upstream), Error> {
+        let retry = self.search.retry();
+        if retry.attempts > 0 && request.method().is_idempotent() {
+            request = keep(request, retry.replay_bytes);
+        }
         let mut last = None;
         loop {
             let mut upstream = match self.connection().await {
@@ -55,44 +81,123 @@ impl Exchange<'_> {
                 Err(error) => return Err(last.unwrap_or(error)),
             };
             upstream.set_idle_limit(self.search.timeouts().server_idle);
-            let replay = if upstream.is_reused() { replay(&request) } else { None };
-            let server = upstream.server().address();
-            self.start_clock(&request);
-            let error = match upstream.send(request, &self.downstream.clock).await {
-                Ok(response) => {
-                    upstream.server().streaks().answered();
-                    return Ok((response, upstream));
-                }
-                Err(Failure::NotSent(unsent, source)) => {
-                    request = unsent;
-                    Error::NotSent { server, source }
-                }
-                Err(Failure::Lost { error, .. }) if error.is_user() => {
-                    return Err(Error::RequestBody(error));
-                }
-                Err(Failure::Lost { error, heard }) => match replay {
-                    Some(again) if !heard => {
-                        request = again;
-                        Error::Response { server, source: error }
-                    }
-                    Some(_) | None => {
-                        if !heard && !upstream.is_reused() {
-                            upstream.server().streaks().reset();
-                        }
-                        return Err(Error::Response { server, source: error });
+            let failed = match self.attempt(request, &mut upstream).await {
+                Ok((response, spare)) => match self.discarded(&response, &upstream, spare) {
+                    None => return Ok((response, upstream)),
+                    Some(failed) => {
+                        self.discard(response, upstream);
+                        failed
                     }
                 },
-                Err(Failure::Overdue) => return Err(Error::ResponseOverdue { server }),
+                Err(failed) => failed,
             };
-            tracing::debug!(server = upstream.server().name(), %error, "sending a request again");
-            if upstream.is_reused() {
-                // Others may be as stale. The server itself may well be fine.
-                self.pooled = false;
-            } else {
-                self.search.pass(upstream.server());
-            }
+            let Some(again) = failed.again else { return Err(failed.error) };
+            tracing::debug!(error = %failed.error, "sending a request again");
+            request = again;
             self.downstream.clock.routing();
-            last = Some(error);
+            last = Some(failed.error);
+        }
+    }
+
+    /// Sends the request once. With the response comes the request once more, if it may be needed.
+    async fn attempt(
+        &mut self,
+        request: Request<RequestBody>,
+        upstream: &mut Upstream,
+    ) -> Result<(Response<Incoming>, Option<Spare>), Failed> {
+        let spare = self.spare(&request, upstream);
+        let server = upstream.server().address();
+        self.start_clock(&request);
+        match upstream.send(request, &self.downstream.clock).await {
+            Ok(response) => {
+                upstream.server().streaks().answered();
+                if self.search.counts_5xx() {
+                    let failed = response.status().is_server_error();
+                    upstream.server().streaks().responded(failed);
+                }
+                Ok((response, spare))
+            }
+            Err(Failure::NotSent(unsent, source)) => {
+                let error = Error::NotSent { server, source };
+                let again = if upstream.is_reused() {
+                    // Others may be as stale. The server itself may well be fine.
+                    self.pooled = false;
+                    Some(unsent)
+                } else {
+                    self.search.pass(upstream.server());
+                    Some(unsent).filter(|_| self.search.retry().on_connect)
+                };
+                Err(Failed { error, again })
+            }
+            Err(Failure::Lost { error, .. }) if error.is_user() => {
+                Err(Failed { error: Error::RequestBody(error), again: None })
+            }
+            Err(Failure::Lost { error, heard }) => {
+                if !heard && !upstream.is_reused() {
+                    upstream.server().streaks().reset();
+                }
+                let spare = spare.filter(|spare| !heard && spare.is_whole());
+                let again = spare.filter(|_| self.may_follow_a_reset(upstream));
+                let error = Error::Response { server, source: error };
+                Err(Failed { error, again: again.map(Spare::request) })
+            }
+            Err(Failure::Overdue) => {
+                Err(Failed { error: Error::ResponseOverdue { server }, again: None })
+            }
+        }
+    }
+
+    /// A copy of the request, if it is harmless to send it twice and may come to that.
+    fn spare(&self, request: &Request<RequestBody>, upstream: &Upstream) -> Option<Spare> {
+        let Retry { attempts, on_reset, on_5xx, .. } = *self.search.retry();
+        let left = self.retries < attempts && (on_reset || on_5xx);
+        let wanted = left || upstream.is_reused();
+        if wanted && request.method().is_idempotent() { Spare::of(request) } else { None }
+    }
+
+    /// Whether a request whose connection has ended without an answer may be sent again.
+    fn may_follow_a_reset(&mut self, upstream: &Upstream) -> bool {
+        if upstream.is_reused() {
+            self.pooled = false;
+            return true;
+        }
+        self.search.retry().on_reset && self.may_retry(upstream)
+    }
+
+    /// Whether a request may be sent again, to another server if there is one.
+    fn may_retry(&mut self, upstream: &Upstream) -> bool {
+        let retry = self.search.retry();
+        if self.retries >= retry.attempts || !self.pool.budget().retry(retry) {
+            return false;
+        }
+        self.retries += 1;
+        self.search.prefer_others(upstream.server());
+        true
+    }
+
+    /// What follows a response that is an error of the server, if that is not for the client.
+    fn discarded(
+        &mut self,
+        response: &Response<Incoming>,
+        upstream: &Upstream,
+        spare: Option<Spare>,
+    ) -> Option<Failed> {
+        let status = response.status();
+        if !status.is_server_error() || !self.search.retry().on_5xx {
+            return None;
+        }
+        let spare = spare.filter(Spare::is_whole)?;
+        if !self.may_retry(upstream) {
+            return None;
+        }
+        let error = Error::Failed { server: upstream.server().address(), status };
+        Some(Failed { error, again: Some(spare.request()) })
+    }
+
+    /// Forgets a response. Its connection is closed, unless no body is left on it.
+    fn discard(&self, response: Response<Incoming>, upstream: Upstream) {
+        if response.body().is_end_stream() {
+            self.downstream.client.worker.upstreams.park(upstream);
         }
     }
 
@@ -121,17 +226,4 @@ impl Exchange<'_> {
             self.downstream.clock.uploading(limit);
         }
     }
-}
-
-/// A copy to send if the pooled connection dies silently, where sending twice is harmless.
-fn replay(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !request.method().is_idempotent() || !request.body().is_none() {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::None);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
 }

@@ -18,6 +18,7 @@ mod headers;
 mod http1;
 mod http2;
 mod negotiate;
+mod replay;
 mod respond;
 mod route;
 mod serve;

@@ -1,5 +1,6 @@
 //! The reconciler between stand-ins that write down what they are told.
 
+mod backups;
 mod kernel;
 mod listeners;
 mod outliers;
