@@ -13,6 +13,6 @@ mod streaks;
 
 pub use fate::Fate;
 pub use listener::{Listener, Refusal, Refusals, Serving};
-pub use pool::{Pool, View, flow_key};
+pub use pool::{Pool, View, flow_key, wide};
 pub use server::{IdleSlot, Server, Slot};
 pub use streaks::Streaks;

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::listener::DEFAULT_TUNNEL_IDLE;
-use super::{DatapathChoice, Tls};
+use super::{DatapathChoice, ForwardedFields, Tls};
+
+/// `tls_handshake`, of both layers.
+pub(super) const DEFAULT_TLS_HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Settings of a layer 7 listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct L7 {
     /// Whether HTTP/2 is spoken: where ALPN chooses it, and in clear with clients that know
     /// beforehand (RFC 9113 3.3). Default: yes.
     pub h2: bool,
+    /// Which fields tell servers of their clients.
+    pub forwarded: ForwardedFields,
 }
 
 /// `[listener.timeouts]` of a layer 7 listener. Zero switches a deadline off.
@@ -44,6 +49,7 @@ impl Default for L7 {
             timeouts: HttpTimeouts::default(),
             tls: None,
             h2: true,
+            forwarded: ForwardedFields::X,
         }
     }
 }
@@ -55,7 +61,7 @@ impl Default for HttpTimeouts {
             client_idle: Duration::from_secs(60),
             stream_idle: Duration::from_secs(5 * 60),
             tunnel_idle: DEFAULT_TUNNEL_IDLE,
-            tls_handshake: Duration::from_secs(5),
+            tls_handshake: DEFAULT_TLS_HANDSHAKE,
         }
     }
 }

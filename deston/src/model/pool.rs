@@ -109,7 +109,7 @@ pub struct Server {
     pub max_connections: NonZeroU32,
     /// Takes no new connections; those it has go on, and it is still probed.
     pub drain: bool,
-    /// Layer 7: how it is spoken to.
+    /// How it is spoken to.
     pub speech: Speech,
 }
 

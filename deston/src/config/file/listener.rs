@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::Tls;
+use super::{Origin, Tls};
 use crate::config::names::{
     self, DATAPATHS, FORWARDINGS, LAYERS, LIMITED, LayerName, Limited, PROTOCOLS,
 };
@@ -33,6 +33,7 @@ pub(in crate::config) struct Listener {
     pub(in crate::config) allow: Field<Vec<IpNet>>,
     pub(in crate::config) deny: Field<Vec<IpNet>>,
     pub(in crate::config) rate_limit: RateLimit,
+    pub(in crate::config) origin: Origin,
     pub(in crate::config) icmp_echo: Field<bool>,
     pub(in crate::config) flows: Flows,
     pub(in crate::config) request_head: Field<Duration>,
@@ -76,8 +77,7 @@ impl Listener {
 
     /// A listener's keys, those that name things left out.
     pub(super) fn unnamed(section: &mut Section<'_>) -> Self {
-        section.later(&["trusted_proxies", "accept_proxy_protocol"]);
-        section.later(&["limits", "headers"]);
+        section.later(&["limits"]);
         let http = section.child("http");
         http.later(&["mode", "methods", "trace", "connect", "upgrades", "underscores"]);
         http.later(&["compression", "error_pages"]);
@@ -105,6 +105,7 @@ impl Listener {
             allow: section.get("allow", network::prefixes),
             deny: section.get("deny", network::prefixes),
             rate_limit: RateLimit::read(section.child("rate_limit")),
+            origin: Origin::read(section),
             icmp_echo: section.get("icmp_echo", value::flag),
             flows: Flows::read(section.child("flows")),
             request_head,

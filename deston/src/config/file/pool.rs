@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::ServerTls;
 use crate::config::names::{
-    self, ALGORITHMS, AlgorithmName, HEALTH_KINDS, HealthKind, ON_DOWN, ProtocolName,
-    SERVER_PROTOCOLS, STICKY_BY, StickyBy,
+    self, ALGORITHMS, AlgorithmName, HEALTH_KINDS, HealthKind, ON_DOWN, PROXY_PROTOCOLS,
+    ProtocolName, SERVER_PROTOCOLS, STICKY_BY, StickyBy,
 };
 use crate::config::problem::Span;
 use crate::config::section::{Field, Section};
 use crate::config::value::{self, Zero};
 use crate::config::web;
-use crate::model::{HashOn, OnDown};
+use crate::model::{HashOn, OnDown, ProxyProtocol};
 
 /// `[[pool]]`.
 pub(in crate::config) struct Pool {
@@ -68,6 +68,7 @@ pub(in crate::config) struct Server {
     pub(in crate::config) max_connections: Field<u32>,
     pub(in crate::config) drain: Field<bool>,
     pub(in crate::config) protocol: Field<ProtocolName>,
+    pub(in crate::config) proxy_protocol: Field<Option<ProxyProtocol>>,
     pub(in crate::config) tls: ServerTls,
 }
 
@@ -143,7 +144,7 @@ impl Sticky {
 impl Server {
     /// A `[[server]]`.
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        section.later(&["backup", "slow_start", "proxy_protocol"]);
+        section.later(&["backup", "slow_start"]);
         Self {
             header: section.header(),
             name: section.get("name", value::name),
@@ -154,6 +155,7 @@ impl Server {
             max_connections: section.get("max_connections", value::number(1..=u32::MAX)),
             drain: section.get("drain", value::flag),
             protocol: section.get("protocol", value::one_of(&SERVER_PROTOCOLS)),
+            proxy_protocol: section.get("proxy_protocol", value::one_of(&PROXY_PROTOCOLS)),
             tls: ServerTls::read(section.child("tls")),
         }
     }

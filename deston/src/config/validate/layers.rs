@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::origin::accepts;
 use super::tls::tls;
 use super::{pools, reach};
 use crate::config::file;
@@ -89,6 +90,7 @@ fn l7(file: &file::Listener, problems: &Problems) -> Option<L7> {
         },
         tls: tls?,
         h2: h2?,
+        forwarded: file.origin.forwarded.or(default.forwarded)?,
     })
 }
 
@@ -99,14 +101,17 @@ fn written<T: Clone>(key: &'static str, field: &Field<T>) -> Written {
     (key, field.given().map(|at| at.key.clone()))
 }
 
-fn l7_keys(file: &file::Listener) -> [Written; 6] {
+fn l7_keys(file: &file::Listener) -> [Written; 7] {
+    // It bounds headers of the PROXY protocol, too.
+    let handshake = if accepts(file) { None } else { Some(&file.tls_handshake) };
     [
         written("request_head", &file.request_head),
         written("client_idle", &file.client_idle),
         written("stream_idle", &file.stream_idle),
-        written("tls_handshake", &file.tls_handshake),
+        ("tls_handshake", handshake.and_then(|field| written("", field).1)),
         ("tls", file.tls.header.clone()),
         ("http", file.http_header.clone()),
+        ("headers", file.origin.headers.clone()),
     ]
 }
 

@@ -7,6 +7,7 @@
 mod guard;
 mod layers;
 mod listeners;
+mod origin;
 mod pools;
 mod reach;
 mod servers;

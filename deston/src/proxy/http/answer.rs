@@ -15,6 +15,7 @@ use super::clock::Phase;
 use super::downstream::{Downstream, header_value};
 use super::error::{Error, Side};
 use super::exchange::exchange;
+use super::forwarded::{self, Told};
 use super::headers::{self, Upgrade};
 use super::upgrade::Tunnel;
 use super::upstream::Upstream;
@@ -22,7 +23,7 @@ use super::validate::{self, Coding, Refusal};
 use super::websocket::Extended;
 use super::{respond, upgrade, versions};
 use crate::live::Serving;
-use crate::model::Layer;
+use crate::model::{ForwardedFields, Layer};
 
 /// What a request says about its response.
 struct Asked {
@@ -62,15 +63,19 @@ async fn forward(
     let serving = downstream.client.listener.serving();
     let Layer::L7(l7) = &serving.listener.layer else { return Err(Error::NotHttp) };
     downstream.clock.request_begins(l7.timeouts);
+    downstream.set_named(downstream.client.address);
     let (mut head, body) = request.into_parts();
     let extended = Extended::of(&mut head);
     validate::head(&mut head)?;
     covered(&head, downstream)?;
+    let step = downstream.client.step(l7.forwarded);
+    let told = forwarded::read(&head.headers, &step, &serving.listener.origin);
+    admit(told.as_ref(), &serving, downstream)?;
     let upgrade = asked_upgrade(&head, &body, extended.is_some());
     if head.version == Version::HTTP_2 {
         versions::downgrade(&mut head.headers, body.is_end_stream());
     }
-    let asked = prepare(&mut head, &serving, downstream, upgrade, extended);
+    let asked = prepare(&mut head, &serving, downstream, told.as_ref(), upgrade, extended);
     let body = RequestBody::new(body, downstream);
     let request = Request::from_parts(head, body);
     let (response, upstream) = exchange(request, &serving.pool, downstream).await?;
@@ -82,6 +87,18 @@ async fn forward(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// Takes note of whose request it is. A client that a trusted proxy names has not been seen by the
+/// guard before.
+fn admit(told: Option<&Told>, serving: &Serving, downstream: &Downstream) -> Result<(), Error> {
+    let Some(client) = told.map(Told::client) else { return Ok(()) };
+    downstream.set_named(client);
+    if client != downstream.client.address {
+        let listener = &downstream.client.listener;
+        listener.admit_named(&serving.listener, client).map_err(|_| Error::Denied)?;
+    }
+    Ok(())
 }
 
 /// RFC 9110 7.4: under TLS, a request is for a host that the certificate is for.
@@ -109,6 +126,7 @@ fn prepare(
     head: &mut request::Parts,
     serving: &Serving,
     downstream: &Downstream,
+    told: Option<&Told>,
     upgrade: Upgrade,
     extended: Option<Extended>,
 ) -> Asked {
@@ -120,8 +138,12 @@ fn prepare(
             head.headers.insert(HOST, header_value(serving.listener.address));
         }
     }
-    let client = &downstream.client;
-    let trailers = headers::forward(&mut head.headers, &client.header, client.scheme(), upgrade);
+    let fields = match &serving.listener.layer {
+        Layer::L7(l7) => l7.forwarded,
+        Layer::L4(_) => ForwardedFields::Off,
+    };
+    let step = downstream.client.step(fields);
+    let trailers = headers::forward(&mut head.headers, &step, told, upgrade);
     // hyper's hold on the client's socket: the tunnel takes it another way.
     head.extensions.clear();
     Asked { upgrade, extended, trailers: downstream.is_stream() || trailers && speaks_1_1 }
@@ -209,7 +231,7 @@ fn one_length(headers: &mut HeaderMap, incoming: &Incoming) -> Option<u64> {
 }
 
 fn report(downstream: &Downstream, error: &Error) {
-    let client = downstream.client.address;
+    let client = downstream.named();
     if error.status() == StatusCode::SERVICE_UNAVAILABLE {
         if let Some(untold) = downstream.client.worker.notices.refused.due() {
             let listener = &downstream.client.listener.serving().listener.name;

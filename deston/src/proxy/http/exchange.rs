@@ -5,6 +5,8 @@
 //! byte of a response (RFC 9110 9.2.2), and only once.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::UPGRADE;
 use http::{Request, Response};
@@ -14,7 +16,7 @@ use super::body::RequestBody;
 use super::downstream::Downstream;
 use super::error::Error;
 use super::upstream::{Failure, Upstream};
-use crate::live::Pool;
+use crate::live::{Pool, Server};
 use crate::proxy::connect::{Dialect, Found, Search};
 
 /// One request's way to a server.
@@ -25,6 +27,8 @@ struct Exchange<'a> {
     pooled: bool,
     /// Whether that may be one of HTTP/2.
     may_share: bool,
+    /// Whether the server of the last connection was told of its client: no other may have it.
+    is_told: bool,
 }
 
 /// Sends a request to a server of `pool` and returns the response's head, with the connection its
@@ -37,9 +41,9 @@ pub(super) async fn exchange(
     // A connection that is to be switched cannot be shared (RFC 9113 8.6).
     let may_share = !request.headers().contains_key(UPGRADE);
     let dialect = if may_share { Dialect::Http } else { Dialect::Http1 };
-    let client = &downstream.client;
-    let search = Search::new(pool, client.address, &client.key, dialect);
-    let exchange = Exchange { downstream, search, pooled: true, may_share };
+    let (client, key) = downstream.origin();
+    let search = Search::new(pool, client, &key, dialect);
+    let exchange = Exchange { downstream, search, pooled: true, may_share, is_told: false };
     exchange.run(request).await
 }
 
@@ -54,7 +58,9 @@ impl Exchange<'_> {
                 Ok(upstream) => upstream,
                 Err(error) => return Err(last.unwrap_or(error)),
             };
-            upstream.set_idle_limit(self.search.timeouts().server_idle);
+            let kept = !self.is_told;
+            let idle = if kept { self.search.timeouts().server_idle } else { Duration::ZERO };
+            upstream.set_idle_limit(idle);
             let replay = if upstream.is_reused() { replay(&request) } else { None };
             let server = upstream.server().address();
             self.start_clock(&request);
@@ -100,14 +106,22 @@ impl Exchange<'_> {
     async fn connection(&mut self) -> Result<Upstream, Error> {
         let upstreams = &self.downstream.client.worker.upstreams;
         let pooled = self.pooled.then_some(upstreams);
-        match self.search.next(|server| pooled?.take(server, self.may_share)).await? {
-            Found::Taken(upstream) => Ok(upstream),
+        let take = |server: &Arc<Server>| {
+            pooled.filter(|_| !server.tells_client())?.take(server, self.may_share)
+        };
+        match self.search.next(take).await? {
+            Found::Taken(upstream) => {
+                self.is_told = false;
+                Ok(upstream)
+            }
             Found::Fresh(connected) => {
                 let server = connected.slot.server().address();
+                self.is_told = connected.is_told;
                 let spoken = Upstream::new(connected).await;
                 let (upstream, shared) =
                     spoken.map_err(|source| Error::NotSent { server, source })?;
-                shared.into_iter().for_each(|shared| upstreams.keep(shared));
+                let to_share = shared.filter(|_| !self.is_told);
+                to_share.into_iter().for_each(|shared| upstreams.keep(shared));
                 Ok(upstream)
             }
         }

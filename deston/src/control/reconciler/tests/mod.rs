@@ -2,6 +2,7 @@
 
 mod kernel;
 mod listeners;
+mod origin;
 mod outliers;
 mod pools;
 
