@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use deston::live;
-use deston::model::{Layer, Protocol};
+use deston::model::{Layer, Listener, Protocol};
 use deston::proxy::Proxy;
 
 use crate::live::{l4, listener, live_listener};
@@ -42,11 +42,20 @@ impl Proxied {
         layer: Layer,
         pool: &Arc<live::Pool>,
     ) -> Self {
+        Self::start_as(workers, listener(NAME, address, layer), pool).0
+    }
+
+    /// A listener as it is, and its live state.
+    pub fn start_as(
+        workers: usize,
+        listener: Arc<Listener>,
+        pool: &Arc<live::Pool>,
+    ) -> (Self, Arc<live::Listener>) {
         let proxy = Proxy::start(workers).expect("workers start");
-        let listener = listener(NAME, address, layer);
         let bound = proxy.bind(&listener).expect("the address is free");
         let address = bound.address();
-        proxy.open(bound, live_listener(listener, pool));
-        Self { proxy, address }
+        let live = live_listener(listener, pool);
+        proxy.open(bound, Arc::clone(&live));
+        (Self { proxy, address }, live)
     }
 }

@@ -32,7 +32,7 @@ fn whole(text: String) -> BoxBody<Bytes, hyper::Error> {
 }
 
 fn h2c() -> Speech {
-    Speech { protocol: ServerProtocol::Http2, tls: None }
+    Speech { protocol: ServerProtocol::Http2, ..Speech::default() }
 }
 
 fn start(server: &Multiplexed, speech: Speech) -> Lab {
@@ -178,7 +178,7 @@ async fn a_server_is_anybody_where_that_is_not_verified() {
     let settings = ServerTlsSettings { name, verify: false, roots: None, own: None };
     let protocol = ServerProtocol::Auto;
     let tls = Some(ServerTls::new(settings, protocol).unwrap());
-    assert_eq!(asked(&start(&server, Speech { protocol, tls })).await.0, 200);
+    assert_eq!(asked(&start(&server, Speech { protocol, tls, ..Speech::default() })).await.0, 200);
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use toml::de::DeValue;
 
 use super::value::{self, Fault, Names};
 use crate::model::{
-    Access, Alpn, DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Overflow, Protocol,
-    TlsVersion, XdpMode,
+    AcceptProxyProtocol, Access, Alpn, DatapathChoice, ForwardedFields, Forwarding, HashOn, OnDown,
+    OnStop, Overflow, Protocol, ProxyProtocol, TlsVersion, XdpMode,
 };
 
 /// `layer`.
@@ -199,6 +199,36 @@ pub(super) const STICKY_BY: Names<StickyBy> = Names {
     known: &[("ip", StickyBy::Ip)],
     also: &[],
     later: &["cookie"],
+};
+
+pub(super) const ACCEPT_PROXY_PROTOCOL: Names<AcceptProxyProtocol> = Names {
+    what: "way to accept the PROXY protocol",
+    known: &[
+        ("off", AcceptProxyProtocol::Off),
+        ("optional", AcceptProxyProtocol::Optional),
+        ("require", AcceptProxyProtocol::Require),
+    ],
+    also: &[],
+    later: &[],
+};
+
+pub(super) const PROXY_PROTOCOLS: Names<Option<ProxyProtocol>> = Names {
+    what: "version of the PROXY protocol",
+    known: &[("off", None), ("v1", Some(ProxyProtocol::V1)), ("v2", Some(ProxyProtocol::V2))],
+    also: &[],
+    later: &[],
+};
+
+pub(super) const FORWARDED: Names<ForwardedFields> = Names {
+    what: "kind of forwarded fields",
+    known: &[
+        ("x", ForwardedFields::X),
+        ("rfc7239", ForwardedFields::Rfc7239),
+        ("both", ForwardedFields::Both),
+        ("off", ForwardedFields::Off),
+    ],
+    also: &[],
+    later: &[],
 };
 
 const HASH_ON: Names<HashOn> = Names {

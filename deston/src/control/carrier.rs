@@ -2,7 +2,7 @@
 
 use super::kernel::KernelDatapath;
 use crate::datapath::{Chosen, DatapathError, Hook};
-use crate::model::{DatapathChoice, KernelOnly, Layer, Listener, Pool, Server};
+use crate::model::{DatapathChoice, KernelOnly, Layer, Listener, Pool, Server, UserspaceOnly};
 
 /// What carries a listener's traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,14 @@ pub enum NoCarrier {
         /// Why not.
         source: Box<DatapathError>,
     },
+    /// It is carried by the kernel, which cannot do what it asks from now on.
+    #[error("listener {listener} runs in the kernel, and {needs}: it moves only by a restart")]
+    Moved {
+        /// The listener.
+        listener: String,
+        /// What only userspace can do.
+        needs: UserspaceOnly,
+    },
     /// Userspace cannot do what the listener asks.
     #[error(
         "listener {listener}: {needs} needs the kernel datapath, which cannot be had: {source}"
@@ -55,6 +63,14 @@ pub enum NoCarrier {
     },
 }
 
+/// Whether a listener that the kernel carries can stay there.
+pub(super) fn stays(listener: &Listener, pool: &[Server]) -> Result<(), NoCarrier> {
+    match listener.needs_userspace(pool) {
+        None => Ok(()),
+        Some(needs) => Err(NoCarrier::Moved { listener: listener.name.clone(), needs }),
+    }
+}
+
 /// Decides what carries a listener, and logs why it is not the faster one.
 pub(super) fn choose(
     listener: &Listener,
@@ -66,6 +82,15 @@ pub(super) fn choose(
         Layer::L7(_) => return Ok(Carrier::Userspace),
     };
     if choice == DatapathChoice::Userspace {
+        return Ok(Carrier::Userspace);
+    }
+    if let Some(reason) = listener.needs_userspace(&pool.servers) {
+        tracing::info!(
+            listener = listener.name,
+            datapath = "userspace",
+            why_not_kernel = %reason,
+            "datapath chosen"
+        );
         return Ok(Carrier::Userspace);
     }
     match (kernel.carry(listener, &pool.servers), choice) {
@@ -111,6 +136,13 @@ pub(super) enum Guarded {
     InUserspace,
 }
 
+/// Whether the guard of a listener of userspace has something to do that the kernel could do: it
+/// would count the connections of trusted proxies, which the rate limit spares.
+pub(super) fn is_for_kernel(listener: &Listener) -> bool {
+    let spares = listener.guard.rate_limit.is_some() && !listener.origin.trusted_proxies.is_empty();
+    !listener.guard.is_open() && !spares
+}
+
 /// Makes the kernel ready to guard a listener of userspace, if there is something to guard and the
 /// kernel can. Only where it was asked for by name is it an error if not.
 pub(super) fn guard(
@@ -118,7 +150,7 @@ pub(super) fn guard(
     kernel: &mut impl KernelDatapath,
 ) -> Result<Guarded, NoCarrier> {
     let choice = listener.datapath();
-    if listener.guard.is_open() || choice == DatapathChoice::Userspace {
+    if !is_for_kernel(listener) || choice == DatapathChoice::Userspace {
         return Ok(Guarded::InUserspace);
     }
     match (kernel.guard(listener), choice) {

@@ -23,6 +23,7 @@ pub struct Listener {
     began: Instant,
     denied: AtomicU64,
     rate_limited: AtomicU64,
+    unnamed: AtomicU64,
 }
 
 /// What a new connection or request of a listener is served by.
@@ -88,6 +89,7 @@ impl Listener {
             began: Instant::now(),
             denied: AtomicU64::new(0),
             rate_limited: AtomicU64::new(0),
+            unnamed: AtomicU64::new(0),
         }
     }
 
@@ -101,18 +103,41 @@ impl Listener {
         self.serving.store(Arc::new(serving));
     }
 
-    /// Asks the guard of `settings`, once for each connection or flow of UDP, and counts it.
+    /// Asks the guard of `settings`, once for each connection or flow of UDP, and counts it. A
+    /// trusted proxy may connect as often as it has clients: they are counted, if it names them.
     pub fn admit(&self, settings: &model::Listener, client: IpAddr) -> Result<(), Refusal> {
         let guard = &settings.guard;
         if !guard.admits(client) {
             self.denied.fetch_add(1, Ordering::Relaxed);
             return Err(Refusal::Denied);
         }
-        if !guard.rate_limit.as_ref().is_none_or(|limit| self.take_token(limit, client)) {
+        let limit = guard.rate_limit.as_ref().filter(|_| !settings.origin.trusts(client));
+        if !limit.is_none_or(|limit| self.take_token(limit, client)) {
             self.rate_limited.fetch_add(1, Ordering::Relaxed);
             return Err(Refusal::RateLimited);
         }
         Ok(())
+    }
+
+    /// Asks the source lists of `settings` about a client that a trusted proxy names in a request,
+    /// and counts it.
+    pub fn admit_named(&self, settings: &model::Listener, client: IpAddr) -> Result<(), Refusal> {
+        if settings.guard.admits(client) {
+            return Ok(());
+        }
+        self.denied.fetch_add(1, Ordering::Relaxed);
+        Err(Refusal::Denied)
+    }
+
+    /// Counts a connection whose client is not known: the PROXY protocol is required, and its
+    /// header was missing, late or malformed.
+    pub fn refuse_origin(&self) {
+        self.unnamed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections refused because their client is not known.
+    pub fn unnamed(&self) -> u64 {
+        self.unnamed.load(Ordering::Relaxed)
     }
 
     /// What the guard has refused.
@@ -191,6 +216,19 @@ mod tests {
         assert_eq!(admit(&listener, "192.0.2.1"), None);
         assert_eq!(admit(&listener, "2001:db8::3"), Some(Refusal::RateLimited));
         assert_eq!(admit(&listener, "2001:db8:0:1::3"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trusted_proxy_has_no_rate_and_may_be_denied() {
+        let trusted =
+            "layer = \"L7\"\ntrusted_proxies = [\"192.0.2.0/24\"]\ndeny = [\"192.0.2.66\"]";
+        let listener = guarded(&format!("{trusted}\nrate_limit = {{ rate = \"1/h\" }}"));
+        for _ in 0..3 {
+            assert_eq!(admit(&listener, "192.0.2.1"), None);
+        }
+        assert_eq!(admit(&listener, "192.0.2.66"), Some(Refusal::Denied));
+        assert_eq!(admit(&listener, "198.51.100.1"), None);
+        assert_eq!(admit(&listener, "198.51.100.1"), Some(Refusal::RateLimited));
     }
 
     #[tokio::test(start_paused = true)]

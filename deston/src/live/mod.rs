@@ -18,7 +18,7 @@ pub use budget::Budget;
 pub use fate::Fate;
 pub use line::{Line, Place};
 pub use listener::{Listener, Refusal, Refusals, Serving};
-pub use pool::{Pool, View, flow_key};
+pub use pool::{Pool, View, flow_key, wide};
 pub use route::Route;
 pub use server::{IdleSlot, Server, Slot};
 pub use streaks::Streaks;

@@ -44,15 +44,18 @@ pub struct View {
     pub treatment: Treatment,
 }
 
+/// An address as tuples have it.
+pub fn wide(address: IpAddr) -> Ipv6Be {
+    let wide = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    Ipv6Be::from_octets(wide.octets())
+}
+
 /// The tuple of packets from `client` to `listener`, as hashes are taken of it.
 pub fn flow_key(client: SocketAddr, listener: SocketAddr, protocol: Protocol) -> FlowKey<Ipv6Be> {
-    let side = |address: SocketAddr| {
-        let wide = match address.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        (Ipv6Be::from_octets(wide.octets()), Be16::from_host(address.port()))
-    };
+    let side = |address: SocketAddr| (wide(address.ip()), Be16::from_host(address.port()));
     let protocol = match protocol {
         Protocol::Tcp => TCP,
         Protocol::Udp => UDP,

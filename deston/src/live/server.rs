@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use deston_common::server::ServerId;
@@ -40,10 +40,12 @@ pub struct Server {
     fate: Fate,
     /// Failures in a row.
     streaks: Streaks,
-    /// How new connections speak, where layer 7 opens them.
+    /// How new connections speak.
     speech: ArcSwap<Speech>,
     /// Those who wait for a slot of the pool that it is in.
     line: ArcSwapOption<Line>,
+    /// Whether each of them begins with who its client is.
+    tells_client: AtomicBool,
 }
 
 /// One of a server's slots, held while an upstream connection is open. Declare it after the
@@ -85,16 +87,18 @@ impl Server {
             streaks: Streaks::default(),
             speech: ArcSwap::from_pointee(Speech::default()),
             line: ArcSwapOption::empty(),
+            tells_client: AtomicBool::new(false),
         }
     }
 
-    /// How it is spoken to, by layer 7.
+    /// How it is spoken to.
     pub fn speech(&self) -> Arc<Speech> {
         self.speech.load_full()
     }
 
     /// Sets how it is spoken to; connections that are open go on as they are.
     pub fn set_speech(&self, speech: Speech) {
+        self.tells_client.store(speech.proxy_protocol.is_some(), Ordering::Relaxed);
         self.speech.store(Arc::new(speech));
     }
 
@@ -111,6 +115,11 @@ impl Server {
         {
             line.slot_freed();
         }
+    }
+
+    /// Whether new connections are of one client each, which they begin with (PROXY protocol).
+    pub fn tells_client(&self) -> bool {
+        self.tells_client.load(Ordering::Relaxed)
     }
 
     /// Whether it is down, and what its connections do then.

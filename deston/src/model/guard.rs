@@ -84,6 +84,11 @@ impl Prefixes {
         self.networks.is_empty()
     }
 
+    /// Whether a prefix holds `address`; one of IPv4 is not looked for in its IPv6 form.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.longest(address).is_some()
+    }
+
     /// Length of the longest prefix that holds `address`.
     fn longest(&self, address: IpAddr) -> Option<u8> {
         let lengths = if address.is_ipv4() { &self.v4_lengths } else { &self.v6_lengths };

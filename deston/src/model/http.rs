@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::listener::DEFAULT_TUNNEL_IDLE;
-use super::{DatapathChoice, MessageEdits, Route, Tls};
+use super::{DatapathChoice, ForwardedFields, MessageEdits, Route, Tls};
+
+/// `tls_handshake`, of both layers.
+pub(super) const DEFAULT_TLS_HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Settings of a layer 7 listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub struct L7 {
     pub routes: Vec<Arc<Route>>,
     /// Changes to the fields of every request and response, before those of its route.
     pub edits: Arc<MessageEdits>,
+    /// Which fields tell servers of their clients.
+    pub forwarded: ForwardedFields,
 }
 
 /// `[listener.timeouts]` of a layer 7 listener. Zero switches a deadline off.
@@ -51,6 +56,7 @@ impl Default for L7 {
             h2: true,
             routes: Vec::new(),
             edits: Arc::default(),
+            forwarded: ForwardedFields::X,
         }
     }
 }
@@ -62,7 +68,7 @@ impl Default for HttpTimeouts {
             client_idle: Duration::from_secs(60),
             stream_idle: Duration::from_secs(5 * 60),
             tunnel_idle: DEFAULT_TUNNEL_IDLE,
-            tls_handshake: Duration::from_secs(5),
+            tls_handshake: DEFAULT_TLS_HANDSHAKE,
         }
     }
 }

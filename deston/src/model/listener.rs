@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deston_common::limits::{SNAT_PORT_MAX, SNAT_PORT_MIN};
 
-use super::{Guard, L7};
+use super::{AcceptProxyProtocol, Guard, L7, Origin, Server};
 
 /// An address and port that clients connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Listener {
     pub pool: String,
     /// Who may connect.
     pub guard: Guard,
+    /// Whom it believes when told who connects.
+    pub origin: Origin,
     /// What it speaks.
     pub layer: Layer,
 }
@@ -35,7 +37,8 @@ pub enum Ports {
 impl Listener {
     /// A listener that everybody may connect to.
     pub fn new(name: String, address: SocketAddr, pool: String, layer: Layer) -> Self {
-        Self { name, address, pool, guard: Guard::default(), layer }
+        let (guard, origin) = (Guard::default(), Origin::default());
+        Self { name, address, pool, guard, origin, layer }
     }
 
     /// The transport protocol; HTTP runs over TCP.
@@ -85,6 +88,31 @@ impl Listener {
         }
         l4.one_packet.then_some(KernelOnly::OnePacket)
     }
+
+    /// What the kernel could not do in userspace's place for a listener with these servers, if
+    /// there is something.
+    pub fn needs_userspace<'a>(
+        &self,
+        servers: impl IntoIterator<Item = &'a Server>,
+    ) -> Option<UserspaceOnly> {
+        if self.origin.accept != AcceptProxyProtocol::Off {
+            return Some(UserspaceOnly::AcceptsProxyProtocol);
+        }
+        let mut servers = servers.into_iter();
+        let sends = servers.find(|server| server.speech.proxy_protocol.is_some())?;
+        Some(UserspaceOnly::SendsProxyProtocol(sends.name.clone()))
+    }
+}
+
+/// A setting that only userspace can carry out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UserspaceOnly {
+    /// Headers of the PROXY protocol are read.
+    #[error("`accept_proxy_protocol` is read in userspace")]
+    AcceptsProxyProtocol,
+    /// Headers of the PROXY protocol are sent.
+    #[error("`proxy_protocol` of server {0} is sent by userspace")]
+    SendsProxyProtocol(String),
 }
 
 /// A setting that only the kernel datapath can carry out.

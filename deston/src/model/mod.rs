@@ -10,6 +10,7 @@ mod guard;
 mod http;
 mod listener;
 mod notes;
+mod origin;
 mod pool;
 pub mod route;
 mod speech;
@@ -22,9 +23,10 @@ pub use guard::{Guard, Prefixes, RateLimit};
 pub use http::{HttpTimeouts, L7};
 pub use listener::{
     DatapathChoice, FlowTimeouts, Forwarding, KernelOnly, L4, Layer, Listener, MAX_SNAT_IPS, Ports,
-    Protocol, SnatPorts,
+    Protocol, SnatPorts, UserspaceOnly,
 };
 pub use notes::{HostPorts, Note, notes};
+pub use origin::{AcceptProxyProtocol, ForwardedFields, Origin, ProxyProtocol};
 pub use pool::{
     Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, Pool, PoolTimeouts, Server,
     ServerPort, Sticky,

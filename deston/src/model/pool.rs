@@ -128,7 +128,7 @@ pub struct Server {
     pub drain: bool,
     /// Takes connections only while no other server of the pool does, backups aside.
     pub backup: bool,
-    /// Layer 7: how it is spoken to.
+    /// How it is spoken to.
     pub speech: Speech,
 }
 

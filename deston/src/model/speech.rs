@@ -1,4 +1,5 @@
-//! What a server of layer 7 is spoken to: a version of HTTP, in clear or under TLS.
+//! How a server is spoken to: a version of HTTP, in clear or under TLS; of either layer, with or
+//! without a header of the PROXY protocol before.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,14 +9,16 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::{Alpn, Certificate};
+use super::{Alpn, Certificate, ProxyProtocol};
 
 /// How a server is spoken to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Speech {
-    /// Which version of HTTP.
+    /// Layer 7: which version of HTTP.
     pub protocol: ServerProtocol,
-    /// TLS; `None`: in clear.
+    /// What tells it of its client before anything else; `None`: nothing.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Layer 7: TLS; `None`: in clear.
     pub tls: Option<ServerTls>,
 }
 

@@ -13,10 +13,12 @@ use deston_common::flow::FlowKey;
 use deston_common::net::Ipv6Be;
 use deston_common::server::ServerId;
 use nix::errno::Errno;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::proxy_protocol::{self, Ends, Header};
 use super::stream::Stream;
 use super::tls;
 use crate::live::{Place, Pool, Server, Slot, View};
@@ -34,6 +36,8 @@ pub(crate) struct Upstream {
     pub(crate) slot: Slot,
     /// Whether HTTP/2 is to be spoken on it.
     pub(crate) is_h2: bool,
+    /// Whether the server was told of its client, whose it then is alone.
+    pub(crate) is_told: bool,
 }
 
 /// What a connection is for.
@@ -228,11 +232,12 @@ impl<'a> Search<'a> {
                 }
             };
             self.leave();
-            match timed_out(timeout(deadline, dial(slot.server(), self.dialect)).await) {
-                Ok((stream, is_h2)) => {
+            let dialing = dial(slot.server(), self.dialect, &self.key);
+            match timed_out(timeout(deadline, dialing).await) {
+                Ok(Dialed { stream, is_h2, is_told }) => {
                     slot.server().streaks().connected();
                     self.pool.remember(&self.view, self.client, slot.server());
-                    return Ok(Found::Fresh(Upstream { stream, slot, is_h2 }));
+                    return Ok(Found::Fresh(Upstream { stream, slot, is_h2, is_told }));
                 }
                 Err(error) if is_exhaustion(&error) => return Err(Refused::Exhausted(error)),
                 Err(error) => {
@@ -350,22 +355,36 @@ fn timed_out<T>(done: Result<io::Result<T>, Elapsed>) -> io::Result<T> {
     done.map_err(io::Error::from).flatten()
 }
 
-/// Opens a connection, under TLS where the server is spoken to so. Also gives whether it speaks
-/// HTTP/2.
-async fn dial(server: &Server, dialect: Dialect) -> io::Result<(Stream, bool)> {
-    let stream = open(server.address()).await?;
-    let speech = match dialect {
-        Dialect::Raw => return Ok((Stream::plain(stream), false)),
-        Dialect::Http | Dialect::Http1 => server.speech(),
-    };
-    let http1 = dialect == Dialect::Http1;
-    match &speech.tls {
-        None => {
-            let is_h2 = speech.protocol == ServerProtocol::Http2 && !http1;
-            Ok((Stream::plain(stream), is_h2))
-        }
-        Some(tls) => tls::connect(stream, tls, http1).await,
+/// An open connection.
+struct Dialed {
+    stream: Stream,
+    is_h2: bool,
+    is_told: bool,
+}
+
+/// Opens a connection for the client of `key`, whom the server is told of if it is to be; under TLS
+/// where it is spoken to so.
+async fn dial(server: &Server, dialect: Dialect, key: &FlowKey<Ipv6Be>) -> io::Result<Dialed> {
+    let mut stream = open(server.address()).await?;
+    let is_told = server.tells_client();
+    if dialect == Dialect::Raw && !is_told {
+        return Ok(Dialed { stream: Stream::plain(stream), is_h2: false, is_told });
     }
+    let speech = server.speech();
+    if let Some(version) = speech.proxy_protocol {
+        let header = Header::Proxied(Ends::of(key));
+        stream.write_all(&proxy_protocol::compose(version, header)).await?;
+    }
+    let is_told = speech.proxy_protocol.is_some();
+    let http1 = dialect == Dialect::Http1;
+    let (stream, is_h2) = match &speech.tls {
+        Some(tls) if dialect != Dialect::Raw => tls::connect(stream, tls, http1).await?,
+        Some(_) | None => {
+            let is_h2 = speech.protocol == ServerProtocol::Http2 && dialect == Dialect::Http;
+            (Stream::plain(stream), is_h2)
+        }
+    };
+    Ok(Dialed { stream, is_h2, is_told })
 }
 
 async fn open(address: SocketAddr) -> io::Result<TcpStream> {

@@ -13,6 +13,8 @@ mod descriptors;
 mod http;
 mod listen;
 mod notice;
+mod origin;
+pub(crate) mod proxy_protocol;
 mod relay;
 mod stream;
 mod tcp;

@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 
 use super::close::{self, reset};
 use super::connect::{self, Refused, Upstream};
-use super::listen;
+use super::origin;
+use super::proxy_protocol::Ends;
 use super::relay::{End, Side, relay};
 use super::stream::Stream;
 use super::worker::Worker;
@@ -27,8 +28,13 @@ pub(super) async fn serve(
     listener: Arc<live::Listener>,
     worker: Rc<Worker>,
 ) {
+    let Some(ends) = origin::find(&downstream, peer, &listener, &listener.serving(), &worker).await
+    else {
+        return;
+    };
+    let peer = ends.client;
     let mut downstream = Stream::plain(downstream);
-    let Some((mut upstream, idle)) = connect(&downstream, peer, listener, &worker).await else {
+    let Some((mut upstream, idle)) = connect(&downstream, &ends, listener, &worker).await else {
         return;
     };
     let mut closing = worker.closing.clone();
@@ -55,7 +61,7 @@ pub(super) async fn serve(
 /// connection may outlive them by days.
 async fn connect(
     downstream: &Stream,
-    peer: SocketAddr,
+    ends: &Ends,
     listener: Arc<live::Listener>,
     worker: &Worker,
 ) -> Option<(Upstream, Duration)> {
@@ -64,12 +70,11 @@ async fn connect(
         Layer::L4(l4) => l4.tunnel_idle,
         Layer::L7(_) => return None,
     };
-    let listening = listen::reached(downstream.tcp(), &serving.listener);
-    let key = live::flow_key(peer, listening, Protocol::Tcp);
+    let key = live::flow_key(ends.client, ends.reached, Protocol::Tcp);
     let mut closing = worker.closing.clone();
     let connected = tokio::select! {
         biased;
-        connected = connect::connect(&serving.pool, peer.ip(), &key) => connected,
+        connected = connect::connect(&serving.pool, ends.client.ip(), &key) => connected,
         () = gone(downstream) => return None,
         () = closing.aborting() => {
             reset(downstream);

@@ -119,13 +119,25 @@ impl Lab {
         self.listener.publish(live::Serving::new(listener, self.setup.pool(&[server])));
     }
 
-    /// Reloads: the listener has other settings.
+    /// Reloads: the listener has other settings of layer 7.
     pub fn set(&self, set: impl FnOnce(&mut L7)) {
+        self.set_listener(|listener| {
+            if let Layer::L7(l7) = &mut listener.layer {
+                set(l7);
+            }
+        });
+    }
+
+    /// The listener's live state.
+    pub fn listener(&self) -> &live::Listener {
+        &self.listener
+    }
+
+    /// Reloads: the listener has other settings.
+    pub fn set_listener(&self, set: impl FnOnce(&mut Listener)) {
         let serving = self.listener.serving();
         let mut listener = Listener::clone(&serving.listener);
-        if let Layer::L7(l7) = &mut listener.layer {
-            set(l7);
-        }
+        set(&mut listener);
         self.listener.publish(live::Serving::new(listener.into(), Arc::clone(&serving.pool)));
     }
 

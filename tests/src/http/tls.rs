@@ -113,7 +113,7 @@ impl Authority {
         let settings =
             ServerTlsSettings { name, verify: true, roots: Some(vec![self.root()]), own };
         let tls = ServerTls::new(settings, protocol).expect("usable settings");
-        Speech { protocol, tls: Some(tls) }
+        Speech { protocol, tls: Some(tls), ..Speech::default() }
     }
 
     /// A client that believes this authority, offers `alpn` and shows `own` if asked.
@@ -164,6 +164,13 @@ impl Client {
         let stream = soon(TcpStream::connect(address)).await?;
         let name = ServerName::try_from(host.to_owned()).expect("a host");
         soon(self.0.connect(name, stream)).await
+    }
+
+    /// Shakes hands for HTTP/1 on a connected socket, naming `host`.
+    pub async fn over(&self, stream: TcpStream, host: &str) -> Peer {
+        let name = ServerName::try_from(host.to_owned()).expect("a host");
+        let stream = soon(self.0.connect(name, stream)).await;
+        Peer::tls(stream.unwrap_or_else(|error| panic!("shaking hands: {error}")))
     }
 
     /// Connects for HTTP/1.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::Tls;
 use super::edits::MessageEdits;
+use super::{Origin, Tls};
 use crate::config::names::{
     self, DATAPATHS, FORWARDINGS, LAYERS, LIMITED, LayerName, Limited, PROTOCOLS,
 };
@@ -34,6 +34,7 @@ pub(in crate::config) struct Listener {
     pub(in crate::config) allow: Field<Vec<IpNet>>,
     pub(in crate::config) deny: Field<Vec<IpNet>>,
     pub(in crate::config) rate_limit: RateLimit,
+    pub(in crate::config) origin: Origin,
     pub(in crate::config) icmp_echo: Field<bool>,
     pub(in crate::config) flows: Flows,
     pub(in crate::config) request_head: Field<Duration>,
@@ -84,7 +85,6 @@ impl Listener {
 
     /// A listener's keys, those that name things left out.
     pub(super) fn unnamed(section: &mut Section<'_>) -> Self {
-        section.later(&["trusted_proxies", "accept_proxy_protocol"]);
         section.later(&["limits"]);
         let http = section.child("http");
         http.later(&["mode", "methods", "trace", "connect", "upgrades", "underscores"]);
@@ -113,6 +113,7 @@ impl Listener {
             allow: section.get("allow", network::prefixes),
             deny: section.get("deny", network::prefixes),
             rate_limit: RateLimit::read(section.child("rate_limit")),
+            origin: Origin::read(section),
             icmp_echo: section.get("icmp_echo", value::flag),
             flows: Flows::read(section.child("flows")),
             request_head,

@@ -5,6 +5,7 @@
 
 mod edits;
 mod listener;
+mod origin;
 mod pool;
 mod route;
 mod tls;
@@ -22,6 +23,7 @@ use super::value::{self, Zero};
 use crate::model::{Access, OnStop, XdpMode};
 pub(super) use edits::{Edits, MessageEdits};
 pub(super) use listener::{Listener, RateLimit};
+pub(super) use origin::Origin;
 pub(super) use pool::{Health, Outlier, Pool, Server, Sticky};
 pub(super) use route::{Redirect, Respond, Route};
 pub(super) use tls::{Certificate, ServerTls, Tls};

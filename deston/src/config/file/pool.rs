@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::{Queue, Retry, ServerTls};
 use crate::config::names::{
-    self, ALGORITHMS, AlgorithmName, HEALTH_KINDS, HealthKind, ON_DOWN, OVERFLOW, ProtocolName,
-    SERVER_PROTOCOLS, STICKY_BY, StickyBy,
+    self, ALGORITHMS, AlgorithmName, HEALTH_KINDS, HealthKind, ON_DOWN, OVERFLOW, PROXY_PROTOCOLS,
+    ProtocolName, SERVER_PROTOCOLS, STICKY_BY, StickyBy,
 };
 use crate::config::problem::Span;
 use crate::config::section::{Field, Section};
 use crate::config::value::{self, Zero};
 use crate::config::web;
-use crate::model::{HashOn, OnDown, Overflow};
+use crate::model::{HashOn, OnDown, Overflow, ProxyProtocol};
 
 /// `[[pool]]`.
 pub(in crate::config) struct Pool {
@@ -74,6 +74,7 @@ pub(in crate::config) struct Server {
     pub(in crate::config) drain: Field<bool>,
     pub(in crate::config) backup: Field<bool>,
     pub(in crate::config) protocol: Field<ProtocolName>,
+    pub(in crate::config) proxy_protocol: Field<Option<ProxyProtocol>>,
     pub(in crate::config) tls: ServerTls,
 }
 
@@ -154,7 +155,7 @@ impl Sticky {
 impl Server {
     /// A `[[server]]`.
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        section.later(&["slow_start", "proxy_protocol"]);
+        section.later(&["slow_start"]);
         Self {
             header: section.header(),
             name: section.get("name", value::name),
@@ -166,6 +167,7 @@ impl Server {
             drain: section.get("drain", value::flag),
             backup: section.get("backup", value::flag),
             protocol: section.get("protocol", value::one_of(&SERVER_PROTOCOLS)),
+            proxy_protocol: section.get("proxy_protocol", value::one_of(&PROXY_PROTOCOLS)),
             tls: ServerTls::read(section.child("tls")),
         }
     }

@@ -55,8 +55,8 @@ fn name_and_pool_are_not_keys_of_the_load_balancer() {
 fn keys_of_later_versions_are_told_from_typos() {
     let cases = [
         (
-            "[load_balancer]\ntrusted_proxies = []\n[[server]]",
-            "2:1: `trusted_proxies` is not available in this version",
+            "[load_balancer]\nlayer = \"L7\"\nheaders.request_id = \"\"\n[[server]]",
+            "3:9: `request_id` is not available in this version",
         ),
         (
             "[load_balancer]\nslow_start = \"5s\"\n[[server]]",
@@ -67,8 +67,8 @@ fn keys_of_later_versions_are_told_from_typos() {
             "5:1: `auth` is not available in this version",
         ),
         (
-            "[[server]]\nproxy_protocol = \"v2\"",
-            "2:1: `proxy_protocol` is not available in this version",
+            "[[server]]\nslow_start = \"5s\"",
+            "2:1: `slow_start` is not available in this version",
         ),
     ];
     for (text, expected) in cases {

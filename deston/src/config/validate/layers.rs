@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::edits::edits;
+use super::origin::accepts;
 use super::tls::tls;
 use super::{pools, reach};
 use crate::config::file;
@@ -93,6 +94,7 @@ fn l7(file: &file::Listener, problems: &Problems) -> Option<L7> {
         h2: h2?,
         routes: default.routes,
         edits: Arc::new(edits(&file.headers.edits)?),
+        forwarded: file.origin.forwarded.or(default.forwarded)?,
     })
 }
 
@@ -104,14 +106,16 @@ fn written<T: Clone>(key: &'static str, field: &Field<T>) -> Written {
 }
 
 fn l7_keys(file: &file::Listener) -> [Written; 7] {
+    // It bounds headers of the PROXY protocol, too.
+    let handshake = if accepts(file) { None } else { Some(&file.tls_handshake) };
     [
         written("request_head", &file.request_head),
         written("client_idle", &file.client_idle),
         written("stream_idle", &file.stream_idle),
-        written("tls_handshake", &file.tls_handshake),
+        ("tls_handshake", handshake.and_then(|field| written("", field).1)),
         ("tls", file.tls.header.clone()),
         ("http", file.http_header.clone()),
-        ("headers", file.headers.header.clone()),
+        ("headers", file.headers.header.clone().or(file.origin.headers.clone())),
     ]
 }
 

@@ -6,6 +6,7 @@ use deston_common::limits::MAX_LISTENERS;
 
 use super::guard::guard;
 use super::layers::layer;
+use super::origin::origin;
 use super::pools::{self, Pools};
 use super::{DEFAULT, DEFAULT_PORT, check_named, check_names, host};
 use crate::config::file::{self, File};
@@ -83,6 +84,7 @@ fn draft(
     let ip = host(&file.address, resolver, file.header.as_ref(), problems)
         .filter(|ip| check_is_ours(file, *ip, problems));
     let guard = guard(file, problems);
+    let origin = origin(file, found, problems);
     let layer = layer(file, ip, found, problems);
     let address = ip.zip(file.port.or(DEFAULT_PORT)).map(|(ip, port)| SocketAddr::new(ip, port));
     if let (Some(address), Some(found)) = (address, found) {
@@ -90,7 +92,8 @@ fn draft(
     }
     let listener = (|| {
         let (name, pool) = (name?, pool.clone()?);
-        Some(Listener { name, address: address?, pool, guard: guard?, layer: layer? })
+        let (guard, origin) = (guard?, origin?);
+        Some(Listener { name, address: address?, pool, guard, origin, layer: layer? })
     })();
     let datapath = file.datapath.span();
     Draft { listener, pool: pool.unwrap_or_default(), span, datapath }

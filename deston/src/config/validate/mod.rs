@@ -8,6 +8,7 @@ mod edits;
 mod guard;
 mod layers;
 mod listeners;
+mod origin;
 mod pools;
 mod reach;
 mod routes;

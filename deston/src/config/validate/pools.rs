@@ -47,6 +47,7 @@ pub(super) struct ServerDraft {
     pub(super) span: Option<Span>,
     pub(super) name_span: Option<Span>,
     pub(super) port_span: Option<Span>,
+    pub(super) proxy_span: Option<Span>,
 }
 
 /// Reads `[[pool]]`, the pool of `[load_balancer]`, and every `[[server]]` into its pool.

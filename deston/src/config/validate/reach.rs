@@ -159,7 +159,10 @@ fn check_loopback(
 }
 
 /// What asks for the kernel datapath, and where, if the listener is served by nothing else.
-fn asks_kernel(file: &file::Listener, forwarding: Forwarding) -> Option<(String, Option<Span>)> {
+pub(super) fn asks_kernel(
+    file: &file::Listener,
+    forwarding: Forwarding,
+) -> Option<(String, Option<Span>)> {
     let kernel = file.datapath.given().filter(|at| match at.value {
         DatapathChoice::Xdp | DatapathChoice::Tc => true,
         DatapathChoice::Auto | DatapathChoice::Userspace => false,

@@ -49,6 +49,7 @@ pub(super) fn server(
         span,
         name_span: file.name.span().or(file.header.clone()),
         port_span: file.port.span().or(file.header.clone()),
+        proxy_span: file.proxy_protocol.given().map(|at| at.key.clone()),
     })
 }
 
@@ -72,7 +73,7 @@ fn port(file: &file::Server, users: Option<Users>, problems: &Problems) -> Optio
     None
 }
 
-/// How layer 7 speaks to it.
+/// How it is spoken to.
 fn speech(file: &file::Server, users: Option<Users>, problems: &Problems) -> Option<Speech> {
     let tls = tls::server(&file.tls, &file.address, file.protocol.given(), problems);
     let written = file.protocol.given().map(|at| at.key.clone()).or(file.tls.header.clone());
@@ -82,12 +83,19 @@ fn speech(file: &file::Server, users: Option<Users>, problems: &Problems) -> Opt
         problems.add(Problem::at(span, message).help("remove it, or use another pool"));
         return None;
     }
+    let proxied = file.proxy_protocol.given().filter(|at| at.value.is_some());
+    if let Some(at) = proxied.filter(|_| users.is_some_and(|users| users.udp)) {
+        let message = "`proxy_protocol` is for TCP, and this server's pool serves UDP";
+        problems.add(Problem::at(at.key.clone(), message).help("remove it"));
+        return None;
+    }
+    let proxy_protocol = file.proxy_protocol.or(None)?;
     let protocol = match file.protocol.or(ProtocolName::Auto)? {
         ProtocolName::Auto => ServerProtocol::Auto,
         ProtocolName::H1 => ServerProtocol::Http1,
         ProtocolName::H2 | ProtocolName::H2c => ServerProtocol::Http2,
     };
-    Some(Speech { protocol, tls: tls? })
+    Some(Speech { protocol, proxy_protocol, tls: tls? })
 }
 
 /// Reports what is wrong with the servers of a pool together.

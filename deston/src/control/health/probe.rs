@@ -10,9 +10,11 @@ use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Empty;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::model::{Health, HttpCheck, ServerProtocol, Speech};
+use crate::proxy::proxy_protocol::{self, Header};
 use crate::proxy::{Stream, tls};
 
 /// What a probe goes to.
@@ -67,7 +69,10 @@ pub struct NetworkProbe;
 
 impl Probe for NetworkProbe {
     async fn probe(&self, target: &Target) -> io::Result<()> {
-        let stream = TcpStream::connect(target.address).await?;
+        let mut stream = TcpStream::connect(target.address).await?;
+        if let Some(version) = target.speech.proxy_protocol {
+            stream.write_all(&proxy_protocol::compose(version, Header::Own)).await?;
+        }
         let Some(check) = &target.request else { return Ok(()) };
         let host = match &check.host {
             Some(host) => host.clone(),
@@ -198,7 +203,7 @@ mod tests {
                 .await
         };
         let request = Some(check("/up", Some("app.example")));
-        let speech = Speech { protocol: ServerProtocol::Http2, tls: None };
+        let speech = Speech { protocol: ServerProtocol::Http2, ..Speech::default() };
         let target = Target { address, request, speech };
         let probing = NetworkProbe.probe(&target);
         tokio::join!(server, probing).1.unwrap();
@@ -224,6 +229,36 @@ mod tests {
     async fn what_is_no_http_is_a_failure() {
         for response in ["SSH-2.0-server\r\n", ""] {
             assert!(probe(response, check("/", None)).await.0.is_err(), "{response:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_told_of_clients_is_told_that_a_probe_is_of_none() {
+        use crate::model::ProxyProtocol;
+        for (version, expected) in [
+            (ProxyProtocol::V1, &b"PROXY UNKNOWN\r\n"[..]),
+            (ProxyProtocol::V2, b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"),
+        ] {
+            for request in [None, Some(check("/", None))] {
+                let listening = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let address = listening.local_addr().unwrap();
+                let asks = request.is_some();
+                let server = async {
+                    let (mut stream, _) = listening.accept().await.unwrap();
+                    let mut told = vec![0; expected.len()];
+                    stream.read_exact(&mut told).await.unwrap();
+                    if asks {
+                        assert_eq!(stream.read_u8().await.unwrap(), b'G');
+                        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                    }
+                    told
+                };
+                let speech = Speech { proxy_protocol: Some(version), ..Speech::default() };
+                let target = Target { address, request, speech };
+                let (verdict, told) = tokio::join!(NetworkProbe.probe(&target), server);
+                verdict.unwrap();
+                assert_eq!(told, expected);
+            }
         }
     }
 

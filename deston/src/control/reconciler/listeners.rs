@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::prepare::{Beneath, Place};
 use super::{Companion, Listener, Reconciler};
-use crate::control::carrier::{Carrier, Guarded};
+use crate::control::carrier::{self, Carrier, Guarded};
 use crate::control::hold::Beside;
 use crate::control::kernel::{KernelDatapath, NotTaken};
 use crate::control::userspace::UserspaceDatapath;
@@ -108,12 +108,12 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
                 if to_guard.contains(&model.name) {
                     listener.guarded = Guarded::InKernel;
                 }
-                match (listener.guarded, model.guard.is_open()) {
+                match (listener.guarded, carrier::is_for_kernel(&model)) {
                     (Guarded::InUserspace, _) => {}
-                    (Guarded::InKernel, false) => {
+                    (Guarded::InKernel, true) => {
                         errors.extend(self.kernel.put_listener(&model).err());
                     }
-                    (Guarded::InKernel, true) => {
+                    (Guarded::InKernel, false) => {
                         listener.guarded = Guarded::InUserspace;
                         self.kernel.close_listener(&model);
                     }

@@ -93,6 +93,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
                     })
                 };
                 let pool = new.pool(&listener.pool).map_or(&[][..], |pool| &pool.servers);
+                carrier::stays(listener, pool)?;
                 let added: Vec<_> = pool.iter().filter(|server| !has(server)).cloned().collect();
                 if !added.is_empty() {
                     carrier::extend(listener, &added, &mut self.kernel)?;

@@ -289,6 +289,7 @@ fn any_model() -> impl Strategy<Value = Model> {
                     address: SocketAddr::from(([192, 0, 2, 9], port)),
                     pool,
                     guard: denying(denied),
+                    origin: template.listeners[0].origin.clone(),
                     layer: if l4 { layer4.clone() } else { template.listeners[0].layer.clone() },
                 })
             });

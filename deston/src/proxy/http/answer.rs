@@ -15,6 +15,7 @@ use super::clock::Phase;
 use super::downstream::{Downstream, header_value};
 use super::error::{Error, Side};
 use super::exchange::exchange;
+use super::forwarded::{self, Told};
 use super::headers::{self, Upgrade};
 use super::route::{Routed, route};
 use super::upgrade::Tunnel;
@@ -23,7 +24,7 @@ use super::validate::{self, Coding, Refusal};
 use super::websocket::Extended;
 use super::{respond, upgrade, versions};
 use crate::live::Serving;
-use crate::model::Layer;
+use crate::model::{ForwardedFields, Layer};
 
 /// What a request says about its response.
 struct Asked {
@@ -63,10 +64,14 @@ async fn forward(
     let serving = downstream.client.listener.serving();
     let Layer::L7(l7) = &serving.listener.layer else { return Err(Error::NotHttp) };
     downstream.clock.request_begins(l7.timeouts);
+    downstream.set_named(downstream.client.address);
     let (mut head, body) = request.into_parts();
     let extended = Extended::of(&mut head);
     validate::head(&mut head)?;
     covered(&head, downstream)?;
+    let step = downstream.client.step(l7.forwarded);
+    let told = forwarded::read(&head.headers, &step, &serving.listener.origin);
+    admit(told.as_ref(), &serving, downstream)?;
     let (pool, edits) = match route(&mut head, l7, &serving)? {
         Routed::To(pool, edits) => (pool, edits),
         Routed::Answered(response) if is_tunnel(extended.as_ref(), response.status()) => {
@@ -78,7 +83,7 @@ async fn forward(
     if head.version == Version::HTTP_2 {
         versions::downgrade(&mut head.headers, body.is_end_stream());
     }
-    let asked = prepare(&mut head, &serving, downstream, upgrade, extended);
+    let asked = prepare(&mut head, &serving, downstream, told.as_ref(), upgrade, extended);
     edits.edit_request(&mut head.headers);
     let body = RequestBody::new(body, downstream);
     let request = Request::from_parts(head, body);
@@ -112,6 +117,18 @@ fn is_tunnel(extended: Option<&Extended>, status: StatusCode) -> bool {
     extended.is_some() && status.is_success()
 }
 
+/// Takes note of whose request it is. A client that a trusted proxy names has not been seen by the
+/// guard before.
+fn admit(told: Option<&Told>, serving: &Serving, downstream: &Downstream) -> Result<(), Error> {
+    let Some(client) = told.map(Told::client) else { return Ok(()) };
+    downstream.set_named(client);
+    if client != downstream.client.address {
+        let listener = &downstream.client.listener;
+        listener.admit_named(&serving.listener, client).map_err(|_| Error::Denied)?;
+    }
+    Ok(())
+}
+
 /// RFC 9110 7.4: under TLS, a request is for a host that the certificate is for.
 fn covered(head: &request::Parts, downstream: &Downstream) -> Result<(), Refusal> {
     let Some(presented) = &downstream.client.presented else { return Ok(()) };
@@ -137,6 +154,7 @@ fn prepare(
     head: &mut request::Parts,
     serving: &Serving,
     downstream: &Downstream,
+    told: Option<&Told>,
     upgrade: Upgrade,
     extended: Option<Extended>,
 ) -> Asked {
@@ -148,8 +166,12 @@ fn prepare(
             head.headers.insert(HOST, header_value(serving.listener.address));
         }
     }
-    let client = &downstream.client;
-    let trailers = headers::forward(&mut head.headers, &client.header, client.scheme(), upgrade);
+    let fields = match &serving.listener.layer {
+        Layer::L7(l7) => l7.forwarded,
+        Layer::L4(_) => ForwardedFields::Off,
+    };
+    let step = downstream.client.step(fields);
+    let trailers = headers::forward(&mut head.headers, &step, told, upgrade);
     // hyper's hold on the client's socket: the tunnel takes it another way.
     head.extensions.clear();
     Asked { upgrade, extended, trailers: downstream.is_stream() || trailers && speaks_1_1 }
@@ -240,7 +262,7 @@ fn one_length(headers: &mut HeaderMap, incoming: &Incoming) -> Option<u64> {
 }
 
 fn report(downstream: &Downstream, error: &Error) {
-    let client = downstream.client.address;
+    let client = downstream.named();
     if error.status() == StatusCode::SERVICE_UNAVAILABLE {
         if let Some(untold) = downstream.client.worker.notices.refused.due() {
             let listener = &downstream.client.listener.serving().listener.name;

@@ -14,10 +14,11 @@ use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clock::Clock;
+use super::forwarded::Step;
 use super::http2::Open;
 use super::upgrade::Tunnel;
 use crate::live;
-use crate::model::{HttpTimeouts, Protocol};
+use crate::model::{ForwardedFields, HttpTimeouts, Protocol};
 use crate::proxy::stream::Stream;
 use crate::proxy::tls::Presented;
 use crate::proxy::worker::Worker;
@@ -58,6 +59,11 @@ impl Client {
         }
     }
 
+    /// How its requests have come here.
+    pub(super) fn step(&self, fields: ForwardedFields) -> Step<'_> {
+        Step { peer: self.address, value: &self.header, scheme: self.scheme(), fields }
+    }
+
     /// The scheme of its requests.
     pub(super) fn scheme(&self) -> &'static str {
         if self.presented.is_some() { "https" } else { "http" }
@@ -72,6 +78,8 @@ pub(super) struct Downstream {
     pub(super) clock: Clock,
     /// What the connection is to become once hyper has written a 101.
     pub(super) tunnel: Cell<Option<Tunnel>>,
+    /// The client that the request is of: the connection's, or one that a trusted proxy names.
+    named: Cell<IpAddr>,
     /// Of a stream: then no socket tells the clock what passes, but the bodies do.
     open: Option<Open>,
 }
@@ -88,7 +96,28 @@ impl Downstream {
     }
 
     fn new(client: &Rc<Client>, clock: Clock, open: Option<Open>) -> Self {
-        Self { client: Rc::clone(client), clock, tunnel: Cell::new(None), open }
+        let (tunnel, named) = (Cell::new(None), Cell::new(client.address));
+        Self { client: Rc::clone(client), clock, tunnel, named, open }
+    }
+
+    /// Takes note of the client that the request is of.
+    pub(super) fn set_named(&self, client: IpAddr) {
+        self.named.set(client);
+    }
+
+    /// The client that the request is of.
+    pub(super) fn named(&self) -> IpAddr {
+        self.named.get()
+    }
+
+    /// The client that the request is of, and a tuple that stands for it: of one that a trusted
+    /// proxy names, the port is the proxy's.
+    pub(super) fn origin(&self) -> (IpAddr, FlowKey<Ipv6Be>) {
+        let (client, key) = (self.named.get(), self.client.key);
+        if client == self.client.address {
+            return (client, key);
+        }
+        (client, FlowKey { source: live::wide(client), ..key })
     }
 
     /// Whether it is a stream of HTTP/2.

@@ -14,6 +14,9 @@ pub(super) enum Error {
     /// The request must not be forwarded.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The guard's lists refuse the client that a trusted proxy names.
+    #[error("the client is denied")]
+    Denied,
     /// The client's body broke off or is malformed.
     #[error("the request's body is broken")]
     RequestBody(#[source] hyper::Error),
@@ -91,7 +94,7 @@ impl Error {
     /// Whose fault it is; a client's never counts against a server.
     pub(super) fn side(&self) -> Side {
         match self {
-            Self::Refused(_) | Self::RequestBody(_) => Side::Downstream,
+            Self::Refused(_) | Self::Denied | Self::RequestBody(_) => Side::Downstream,
             Self::Unserved(Refused::Exhausted(_)) => Side::Internal,
             Self::Unserved(_)
             | Self::NotSent { .. }
@@ -110,6 +113,7 @@ impl Error {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refusal) => refusal.status(),
+            Self::Denied => StatusCode::FORBIDDEN,
             Self::RequestBody(_) => StatusCode::BAD_REQUEST,
             Self::Unserved(Refused::Unreachable { source, .. })
                 if source.kind() == io::ErrorKind::TimedOut =>

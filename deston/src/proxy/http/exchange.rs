@@ -6,6 +6,7 @@
 //! the server; beyond that as often as `[pool.retry]` and its budget allow, to other servers.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::UPGRADE;
@@ -19,7 +20,7 @@ use super::downstream::Downstream;
 use super::error::Error;
 use super::replay::{Spare, keep};
 use super::upstream::{Failure, Upstream};
-use crate::live::Pool;
+use crate::live::{Pool, Server};
 use crate::model::Retry;
 use crate::proxy::connect::{Dialect, Found, Search};
 
@@ -32,6 +33,8 @@ struct Exchange<'a> {
     pooled: bool,
     /// Whether that may be one of HTTP/2.
     may_share: bool,
+    /// Whether the server of the last connection was told of its client: no other may have it.
+    is_told: bool,
     /// How often it was sent again for what a server did.
     retries: u32,
 }
@@ -54,10 +57,11 @@ pub(super) async fn exchange(
     // A connection that is to be switched cannot be shared (RFC 9113 8.6).
     let may_share = !request.headers().contains_key(UPGRADE);
     let dialect = if may_share { Dialect::Http } else { Dialect::Http1 };
-    let client = &downstream.client;
-    let search = Search::new(pool, client.address, &client.key, dialect);
+    let (client, key) = downstream.origin();
+    let search = Search::new(pool, client, &key, dialect);
     let total = search.timeouts().total;
-    let exchange = Exchange { downstream, pool, search, pooled: true, may_share, retries: 0 };
+    let exchange =
+        Exchange { downstream, pool, search, pooled: true, may_share, is_told: false, retries: 0 };
     let answered = exchange.run(request);
     if total == Duration::ZERO {
         return answered.await;
@@ -80,7 +84,9 @@ impl Exchange<'_> {
                 Ok(upstream) => upstream,
                 Err(error) => return Err(last.unwrap_or(error)),
             };
-            upstream.set_idle_limit(self.search.timeouts().server_idle);
+            let kept = !self.is_told;
+            let idle = if kept { self.search.timeouts().server_idle } else { Duration::ZERO };
+            upstream.set_idle_limit(idle);
             let failed = match self.attempt(request, &mut upstream).await {
                 Ok((response, spare)) => match self.discarded(&response, &upstream, spare) {
                     None => return Ok((response, upstream)),
@@ -205,14 +211,22 @@ impl Exchange<'_> {
     async fn connection(&mut self) -> Result<Upstream, Error> {
         let upstreams = &self.downstream.client.worker.upstreams;
         let pooled = self.pooled.then_some(upstreams);
-        match self.search.next(|server| pooled?.take(server, self.may_share)).await? {
-            Found::Taken(upstream) => Ok(upstream),
+        let take = |server: &Arc<Server>| {
+            pooled.filter(|_| !server.tells_client())?.take(server, self.may_share)
+        };
+        match self.search.next(take).await? {
+            Found::Taken(upstream) => {
+                self.is_told = false;
+                Ok(upstream)
+            }
             Found::Fresh(connected) => {
                 let server = connected.slot.server().address();
+                self.is_told = connected.is_told;
                 let spoken = Upstream::new(connected).await;
                 let (upstream, shared) =
                     spoken.map_err(|source| Error::NotSent { server, source })?;
-                shared.into_iter().for_each(|shared| upstreams.keep(shared));
+                let to_share = shared.filter(|_| !self.is_told);
+                to_share.into_iter().for_each(|shared| upstreams.keep(shared));
                 Ok(upstream)
             }
         }

@@ -1,7 +1,7 @@
 //! Which header fields pass, both ways (RFC 9110 section 7.6.1).
 //!
-//! Fields that concern one connection are removed and derived again; what a client says about
-//! whom it forwards for is replaced by what is known.
+//! Fields that concern one connection are removed and derived again; those that say for whom a
+//! request is forwarded are `forwarded`'s.
 
 use std::time::Duration;
 
@@ -11,12 +11,11 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::forwarded::{self, Step, Told};
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Fields in which servers believe a proxy, and which this one does not write: whatever a request
@@ -128,11 +127,12 @@ pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
     named && nominees(headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// Prepares a request's fields for a server. Returns whether the client takes trailers.
+/// Prepares a request's fields for a server; `told` is what `forwarded::read` has made of them.
+/// Returns whether the client takes trailers.
 pub(super) fn forward(
     headers: &mut HeaderMap,
-    client: &HeaderValue,
-    scheme: &'static str,
+    step: &Step<'_>,
+    told: Option<&Told>,
     upgrade: Upgrade,
 ) -> bool {
     let found = Found::of(headers);
@@ -162,15 +162,7 @@ pub(super) fn forward(
         }
         Upgrade::None => {}
     }
-    if found.has(Special::RealIp) {
-        headers.insert(X_REAL_IP, client.clone());
-    }
-    headers.insert(X_FORWARDED_FOR, client.clone());
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    match headers.get(HOST).cloned() {
-        Some(host) => headers.insert(X_FORWARDED_HOST, host),
-        None => headers.remove(X_FORWARDED_HOST),
-    };
+    forwarded::write(headers, step, told, found.has(Special::RealIp));
     trailers_wanted
 }
 
@@ -341,9 +333,16 @@ mod tests {
         headers
     }
 
+    /// From a client that is not trusted.
+    fn step() -> Step<'static> {
+        static CLIENT: HeaderValue = HeaderValue::from_static("192.0.2.7");
+        let peer = std::net::IpAddr::from([192, 0, 2, 7]);
+        Step { peer, value: &CLIENT, scheme: "http", fields: crate::model::ForwardedFields::X }
+    }
+
     fn forwarded(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = map(fields);
-        forward(&mut headers, &HeaderValue::from_static("192.0.2.7"), "http", Upgrade::None);
+        forward(&mut headers, &step(), None, Upgrade::None);
         headers
     }
 
@@ -492,7 +491,7 @@ mod tests {
             ("sec-websocket-key", "x"),
             ("x-mine", "1"),
         ]);
-        forward(&mut headers, &HeaderValue::from_static("192.0.2.7"), "http", Upgrade::WebSocket);
+        forward(&mut headers, &step(), None, Upgrade::WebSocket);
         assert_eq!(headers["connection"], "upgrade");
         assert_eq!(headers["upgrade"], "websocket");
         assert!(headers.contains_key("sec-websocket-key"));

@@ -14,6 +14,7 @@ mod clock;
 mod downstream;
 mod error;
 mod exchange;
+mod forwarded;
 mod headers;
 mod http1;
 mod http2;

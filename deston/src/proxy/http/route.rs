@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::live::View;
-    use crate::model::Layer;
+    use crate::model::{Layer, Treatment};
 
     /// What serves a listener with routes between the pools `default` and `other`.
     fn serving(routes: &str) -> Serving {
@@ -136,7 +136,13 @@ mod tests {
         let find = |name: &str| {
             let timeouts = model.pool(name)?.timeouts;
             let table = Box::new(deston_common::table::Table::EMPTY);
-            let view = View { table, servers: Vec::new(), timeouts, sticky: None };
+            let view = View {
+                table,
+                servers: Vec::new(),
+                timeouts,
+                sticky: None,
+                treatment: Treatment::NONE,
+            };
             Some(Arc::new(Pool::new(name.to_owned(), view)))
         };
         Serving::with_routes(Arc::clone(&model.listeners[0]), find).unwrap()

@@ -14,7 +14,7 @@ use crate::live;
 use crate::model::{HttpTimeouts, Layer};
 use crate::proxy::stream::Stream;
 use crate::proxy::worker::Worker;
-use crate::proxy::{close, listen};
+use crate::proxy::{close, origin};
 
 /// How a connection's life with hyper ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +41,13 @@ pub(in crate::proxy) async fn serve(
     let serving = listener.serving();
     let Layer::L7(l7) = &serving.listener.layer else { return };
     let timeouts = l7.timeouts;
-    let reached = listen::reached(&stream, &serving.listener);
+    let Some(ends) = origin::find(&stream, peer, &listener, &serving, &worker).await else {
+        return;
+    };
     let negotiated = negotiate(stream, l7, &worker).await;
     drop(serving);
     let Some(Negotiated { stream, version, presented }) = negotiated else { return };
-    let client = Rc::new(Client::new(peer, reached, presented, listener, worker));
+    let client = Rc::new(Client::new(ends.client, ends.reached, presented, listener, worker));
     match version {
         Version::Http1 => serve_http1(stream, &client, timeouts).await,
         Version::Http2 => {

@@ -68,5 +68,5 @@ where
     let relayed = relay(downstream, &mut upstream, &worker.buffers, tunnel.idle, cutting).await;
     let (forward, reply) = (relayed.forward_bytes, relayed.reply_bytes);
     tracing::trace!(server = slot.server().name(), forward, reply, end = ?relayed.end, "tunnelled");
-    (relayed.end, connect::Upstream { stream: upstream, slot, is_h2: false })
+    (relayed.end, connect::Upstream { stream: upstream, slot, is_h2: false, is_told: false })
 }

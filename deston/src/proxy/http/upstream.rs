@@ -81,7 +81,7 @@ impl Upstream {
     pub(super) async fn new(
         connected: connect::Upstream,
     ) -> Result<(Self, Option<Shared>), hyper::Error> {
-        let connect::Upstream { stream, slot, is_h2 } = connected;
+        let connect::Upstream { stream, slot, is_h2, is_told: _ } = connected;
         let (link, shared) = if is_h2 {
             let shared = Shared::new(stream, Arc::clone(slot.server())).await?;
             (Link::Http2(shared.lease()), Some(shared))

@@ -3,6 +3,7 @@
 mod backups;
 mod kernel;
 mod listeners;
+mod origin;
 mod outliers;
 mod pools;
 mod routes;
