@@ -3,7 +3,10 @@
 use toml::de::DeValue;
 
 use super::value::{self, Fault, Names};
-use crate::model::{Access, DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Protocol, XdpMode};
+use crate::model::{
+    Access, DatapathChoice, Forwarding, HashOn, Mode, OnDown, OnStop, Protocol, Underscores,
+    XdpMode,
+};
 
 /// `layer`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,20 @@ pub(super) const LAYERS: Names<LayerName> = Names {
     what: "layer",
     known: &[("L4", LayerName::L4), ("L7", LayerName::L7)],
     also: &[("layer4", LayerName::L4), ("layer7", LayerName::L7)],
+    later: &[],
+};
+
+pub(super) const MODES: Names<Mode> = Names {
+    what: "mode",
+    known: &[("strict", Mode::Strict), ("lenient", Mode::Lenient)],
+    also: &[],
+    later: &[],
+};
+
+pub(super) const UNDERSCORES: Names<Underscores> = Names {
+    what: "way with underscores",
+    known: &[("drop", Underscores::Drop), ("keep", Underscores::Keep)],
+    also: &[],
     later: &[],
 };
 

@@ -4,6 +4,7 @@
 //! keeps the count of its open connections. Only `control` replaces what is inside; the proxy reads.
 
 mod bindings;
+mod connections;
 mod fate;
 mod listener;
 mod pool;
@@ -11,6 +12,7 @@ mod recent;
 mod server;
 mod streaks;
 
+pub use connections::Connection;
 pub use fate::Fate;
 pub use listener::{Listener, Refusal, Refusals, Serving};
 pub use pool::{Pool, View, flow_key};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::listener::DEFAULT_TUNNEL_IDLE;
-use super::{DatapathChoice, Tls};
+use super::{DatapathChoice, Limits, Rules, Tls};
 
 /// Settings of a layer 7 listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub struct L7 {
     /// Whether HTTP/2 is spoken: where ALPN chooses it, and in clear with clients that know
     /// beforehand (RFC 9113 3.3). Default: yes.
     pub h2: bool,
+    /// Which requests are taken.
+    pub rules: Rules,
+    /// How much a client may ask for.
+    pub limits: Limits,
 }
 
 /// `[listener.timeouts]` of a layer 7 listener. Zero switches a deadline off.
@@ -44,6 +48,8 @@ impl Default for L7 {
             timeouts: HttpTimeouts::default(),
             tls: None,
             h2: true,
+            rules: Rules::default(),
+            limits: Limits::default(),
         }
     }
 }

@@ -7,14 +7,17 @@
 mod diff;
 mod guard;
 mod http;
+mod limits;
 mod listener;
 mod notes;
 mod pool;
+mod rules;
 mod tls;
 
 pub use diff::{AtStart, Change, ServerChange, diff, is_same};
 pub use guard::{Guard, Prefixes, RateLimit};
 pub use http::{HttpTimeouts, L7};
+pub use limits::{DEFAULT_HEADERS, Limits};
 pub use listener::{
     DatapathChoice, FlowTimeouts, Forwarding, KernelOnly, L4, Layer, Listener, MAX_SNAT_IPS, Ports,
     Protocol, SnatPorts,
@@ -24,6 +27,7 @@ pub use pool::{
     Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, Pool, PoolTimeouts, Server,
     ServerPort, Sticky,
 };
+pub use rules::{Mode, Rules, Underscores};
 
 pub use tls::{Alpn, Certificate, ClientAuth, Tls, TlsError, TlsSettings, TlsVersion, is_for};
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deston::live;
-use deston::model::{Algorithm, DatapathChoice, HttpTimeouts, L7, Layer, Listener, PoolTimeouts};
+use deston::model::{
+    Algorithm, DatapathChoice, HttpTimeouts, L7, Layer, Limits, Listener, PoolTimeouts, Rules,
+};
 use deston::proxy::{Drained, Proxy};
 use deston_common::sequence;
 use deston_common::table::{Member, Table};
@@ -15,7 +17,7 @@ use crate::live::{listener, live_listener, live_pool_with, server};
 use crate::proxied::{ANY_PORT, NAME};
 
 /// What a lab is made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Setup {
     /// Worker threads.
     pub workers: usize,
@@ -23,6 +25,10 @@ pub struct Setup {
     pub max_connections: u32,
     /// Client side deadlines.
     pub timeouts: HttpTimeouts,
+    /// Which requests are taken.
+    pub rules: Rules,
+    /// How much a client may ask for.
+    pub limits: Limits,
     /// Server side deadlines.
     pub pool: PoolTimeouts,
 }
@@ -39,6 +45,8 @@ impl Default for Setup {
                 tunnel_idle: Duration::from_secs(60),
                 tls_handshake: Duration::from_secs(5),
             },
+            rules: Rules::default(),
+            limits: Limits::default(),
             pool: PoolTimeouts {
                 connect: Duration::from_secs(3),
                 response_head: Duration::from_secs(60),
@@ -80,8 +88,13 @@ impl Setup {
     }
 
     fn listener(&self) -> Arc<Listener> {
-        let l7 =
-            L7 { datapath: DatapathChoice::Userspace, timeouts: self.timeouts, ..L7::default() };
+        let l7 = L7 {
+            datapath: DatapathChoice::Userspace,
+            timeouts: self.timeouts,
+            rules: self.rules.clone(),
+            limits: self.limits,
+            ..L7::default()
+        };
         listener(NAME, ANY_PORT, Layer::L7(l7))
     }
 }
@@ -101,6 +114,11 @@ impl Lab {
     pub fn use_another_pool(&self, server: SocketAddr) {
         let (listener, pool) = (self.setup.listener(), self.setup.pool(&[server]));
         self.listener.publish(live::Serving::new(listener, pool));
+    }
+
+    /// What was refused at accept.
+    pub fn refusals(&self) -> live::Refusals {
+        self.listener.refusals()
     }
 
     /// Stops, letting connections finish.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::http::{Http, Limits};
 use crate::config::names::{
     self, DATAPATHS, FORWARDINGS, LAYERS, LIMITED, LayerName, Limited, PROTOCOLS,
 };
@@ -38,6 +39,8 @@ pub(in crate::config) struct Listener {
     pub(in crate::config) client_idle: Field<Duration>,
     pub(in crate::config) stream_idle: Field<Duration>,
     pub(in crate::config) tunnel_idle: Field<Duration>,
+    pub(in crate::config) http: Http,
+    pub(in crate::config) limits: Limits,
 }
 
 /// `[listener.rate_limit]`.
@@ -72,7 +75,7 @@ impl Listener {
     /// A listener's keys, those that name things left out.
     pub(super) fn unnamed(section: &mut Section<'_>) -> Self {
         section.later(&["trusted_proxies", "accept_proxy_protocol"]);
-        section.later(&["tls", "limits", "http", "headers"]);
+        section.later(&["tls", "headers"]);
         let timeouts = section.child("timeouts");
         timeouts.later(&["tls_handshake"]);
         let request_head = timeouts.get("request_head", value::duration(Zero::Off));
@@ -101,6 +104,8 @@ impl Listener {
             client_idle,
             stream_idle,
             tunnel_idle,
+            http: Http::read(section.child("http")),
+            limits: Limits::read(section.child("limits")),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! `[load_balancer]` is read as a listener and as a pool from the same table. Keys that belong to a
 //! later version are named beside those of this one, so that an error can tell them from typos.
 
+mod http;
 mod listener;
 mod pool;
 
@@ -15,6 +16,7 @@ use super::problem::Problems;
 use super::section::{Field, Section};
 use super::value::{self, Zero};
 use crate::model::{Access, OnStop, XdpMode};
+pub(super) use http::{Http, Limits};
 pub(super) use listener::{Listener, RateLimit};
 pub(super) use pool::{Health, Outlier, Pool, Server, Sticky};
 

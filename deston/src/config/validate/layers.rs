@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{pools, reach};
+use super::{http, pools, reach};
 use crate::config::file;
 use crate::config::names::LayerName;
 use crate::config::problem::{Problem, Problems, Span};
@@ -28,7 +28,7 @@ pub(super) fn layer(
                 let message = "`port = 0` is for layer 4: a layer 7 listener has one port";
                 problems.add(Problem::at(at.span.clone(), message));
             }
-            l7(file).map(Layer::L7)
+            l7(file, problems).map(Layer::L7)
         }
     }
 }
@@ -71,7 +71,8 @@ fn l4(file: &file::Listener, problems: &Problems) -> Option<L4> {
     })
 }
 
-fn l7(file: &file::Listener) -> Option<L7> {
+fn l7(file: &file::Listener, problems: &Problems) -> Option<L7> {
+    let (rules, limits) = (http::rules(&file.http, problems), http::limits(&file.limits, problems));
     let default = L7::default();
     let timeouts = default.timeouts;
     Some(L7 {
@@ -85,7 +86,9 @@ fn l7(file: &file::Listener) -> Option<L7> {
             tls_handshake: timeouts.tls_handshake,
         },
         tls: None,
-        h2: default.h2,
+        h2: file.http.h2.or(default.h2)?,
+        rules: rules?,
+        limits: limits?,
     })
 }
 
@@ -96,11 +99,13 @@ fn written<T: Clone>(key: &'static str, field: &Field<T>) -> Written {
     (key, field.given().map(|at| at.key.clone()))
 }
 
-fn l7_keys(file: &file::Listener) -> [Written; 3] {
+fn l7_keys(file: &file::Listener) -> [Written; 5] {
     [
         written("request_head", &file.request_head),
         written("client_idle", &file.client_idle),
         written("stream_idle", &file.stream_idle),
+        ("http", file.http.header.clone()),
+        ("limits", file.limits.header.clone()),
     ]
 }
 

@@ -5,6 +5,7 @@
 //! that one mistake is one error.
 
 mod guard;
+mod http;
 mod layers;
 mod listeners;
 mod pools;

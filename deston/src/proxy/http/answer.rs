@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -16,15 +16,15 @@ use super::downstream::{Downstream, header_value};
 use super::error::{Error, Side};
 use super::exchange::exchange;
 use super::headers::{self, Upgrade};
+use super::hops;
 use super::upgrade::Tunnel;
 use super::validate::{self, Coding, Refusal};
 use super::wire::Upstream;
 use super::{http2, respond};
 use crate::live::Serving;
-use crate::model::Layer;
+use crate::model::{Layer, Limits, Rules, Underscores};
 
 /// What a request says about its response.
-#[derive(Clone, Copy)]
 struct Asked {
     upgrade: Upgrade,
     /// hyper sends trailers to a client of HTTP/1.1 that takes them, and on every stream of HTTP/2.
@@ -41,7 +41,11 @@ pub(super) async fn answer(
         Err(error) => {
             report(&downstream, &error);
             downstream.clock.response_ended();
-            respond::error(&error)
+            let mut response = respond::error(&error);
+            if let Error::Refused(Refusal::Method) = error {
+                allow(&mut response, &downstream);
+            }
+            response
         }
     };
     if downstream.is_stream() {
@@ -61,19 +65,30 @@ async fn forward(
     let Layer::L7(l7) = &serving.listener.layer else { return Err(Error::NotHttp) };
     downstream.clock.request_begins(l7.timeouts);
     let (mut head, body) = request.into_parts();
-    validate::head(&mut head)?;
+    if !downstream.is_stream() {
+        downstream.heads.check(&head.headers, l7.rules.mode)?;
+    }
+    validate::head(&mut head, &l7.rules, &l7.limits)?;
+    validate::length(&head.headers, &l7.limits)?;
     covered(&head, downstream)?;
-    let upgrade = asked_upgrade(&head, &body);
+    if let Some(mut response) = hops::count(&mut head, &l7.rules)? {
+        if !body.is_end_stream() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        downstream.clock.response_ended();
+        return Ok(response);
+    }
+    let upgrade = asked_upgrade(&head, &body, &l7.rules);
     if head.version == Version::HTTP_2 {
         http2::downgrade(&mut head.headers, body.is_end_stream());
     }
-    let asked = prepare(&mut head, &serving, downstream, upgrade);
-    let body = RequestBody::new(body, downstream);
+    let asked = prepare(&mut head, &serving, downstream, upgrade, l7.rules.underscores);
+    let body = RequestBody::new(body, downstream, l7.limits.body_bytes);
     let request = Request::from_parts(head, body);
-    let (response, upstream) = exchange(request, &serving.pool, downstream).await?;
+    let (response, upstream) = exchange(request, &serving.pool, downstream, &l7.limits).await?;
     let uploading = downstream.clock.phase() == Phase::Uploading;
     downstream.clock.replying();
-    let mut response = reply(response, upstream, asked, downstream)?;
+    let mut response = reply(response, upstream, &asked, downstream, &l7.limits)?;
     if uploading && !response.status().is_success() {
         // The rest of the request is of no use to anyone. A success may go on both ways.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -91,13 +106,21 @@ fn covered(head: &request::Parts, downstream: &Downstream) -> Result<(), Refusal
     }
 }
 
-/// RFC 6455 4.1: a GET of HTTP/1.1 without a body.
-fn asked_upgrade(head: &request::Parts, body: &Incoming) -> Upgrade {
-    let may = head.method == Method::GET && head.version == Version::HTTP_11;
-    if may && body.is_end_stream() && headers::asks_for_websocket(&head.headers) {
-        Upgrade::WebSocket
-    } else {
-        Upgrade::None
+/// The methods that the listener takes.
+fn allow(response: &mut Response<ReplyBody>, downstream: &Downstream) {
+    if let Layer::L7(l7) = &downstream.client.listener.serving().listener.layer {
+        response.headers_mut().insert(ALLOW, respond::allow(&l7.rules));
+    }
+}
+
+/// RFC 9110 7.8: a request of HTTP/1.1, here without a body. A WebSocket needs a GET (RFC 6455 4.1).
+fn asked_upgrade(head: &request::Parts, body: &Incoming, rules: &Rules) -> Upgrade {
+    if head.version != Version::HTTP_11 || !body.is_end_stream() {
+        return Upgrade::None;
+    }
+    match headers::asked(&head.headers, &rules.upgrades) {
+        Upgrade::To(token) if token == "websocket" && head.method != Method::GET => Upgrade::None,
+        asked @ (Upgrade::To(_) | Upgrade::None) => asked,
     }
 }
 
@@ -107,6 +130,7 @@ fn prepare(
     serving: &Serving,
     downstream: &Downstream,
     upgrade: Upgrade,
+    underscores: Underscores,
 ) -> Asked {
     let speaks_1_1 = head.version == Version::HTTP_11;
     if !speaks_1_1 {
@@ -117,7 +141,8 @@ fn prepare(
         }
     }
     let client = &downstream.client;
-    let trailers = headers::forward(&mut head.headers, &client.header, client.scheme(), upgrade);
+    let (name, scheme) = (&client.header, client.scheme());
+    let trailers = headers::forward(&mut head.headers, name, scheme, &upgrade, underscores);
     // hyper's hold on the client's socket: the tunnel takes it another way.
     head.extensions.clear();
     Asked { upgrade, trailers: downstream.is_stream() || trailers && speaks_1_1 }
@@ -127,8 +152,9 @@ fn prepare(
 fn reply(
     response: Response<Incoming>,
     mut upstream: Upstream,
-    asked: Asked,
+    asked: &Asked,
     downstream: &Rc<Downstream>,
+    limits: &Limits,
 ) -> Result<Response<ReplyBody>, Error> {
     let server = upstream.server().address();
     let (mut head, incoming) = response.into_parts();
@@ -138,21 +164,24 @@ fn reply(
         head.headers.remove(CONTENT_LENGTH);
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        if asked.upgrade != Upgrade::WebSocket || !headers::is_websocket(&head.headers) {
+        if !headers::grants(&head.headers, &asked.upgrade) {
             return Err(Error::UnaskedUpgrade { server });
         }
-        headers::reply(&mut head.headers, asked.upgrade, false);
+        headers::reply(&mut head.headers, &asked.upgrade, false);
         let idle = downstream.clock.timeouts().tunnel_idle;
         let tunnel = Tunnel::new(upstream, idle).ok_or(Error::UnaskedUpgrade { server })?;
         downstream.tunnel.set(Some(tunnel));
         head.extensions.clear();
         return Ok(Response::from_parts(head, ReplyBody::None));
     }
+    if head.headers.len() > usize::from(limits.headers) {
+        return Err(Error::ResponseFields { server });
+    }
     match validate::coding_of(&head.headers) {
         Coding::None | Coding::Chunked => {}
         Coding::Repeated | Coding::Unknown => return Err(Error::ResponseFraming { server }),
     }
-    if let Some(kept) = headers::reply(&mut head.headers, Upgrade::None, asked.trailers) {
+    if let Some(kept) = headers::reply(&mut head.headers, &Upgrade::None, asked.trailers) {
         let limit = upstream.idle_limit().min(below(kept));
         upstream.set_idle_limit(limit);
     }

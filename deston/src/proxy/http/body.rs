@@ -1,5 +1,6 @@
 //! Bodies on their way: never collected, never boxed, at the pace of whoever reads.
 
+use std::error::Error as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -9,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::downstream::Downstream;
+use super::trailers;
 use super::wire::Upstream;
 
 /// A request's body, on its way to a server.
@@ -21,17 +23,19 @@ pub(super) enum RequestBody {
         incoming: Incoming,
         /// Whose clock runs.
         downstream: Rc<Downstream>,
+        /// How many bytes may still come; `None`: any number.
+        room: Option<u64>,
     },
 }
 
 impl RequestBody {
     /// Forwards what the client sends.
-    pub(super) fn new(incoming: Incoming, downstream: &Rc<Downstream>) -> Self {
+    pub(super) fn new(incoming: Incoming, downstream: &Rc<Downstream>, limit: u64) -> Self {
         if incoming.is_end_stream() {
-            Self::None
-        } else {
-            Self::Streamed { incoming, downstream: Rc::clone(downstream) }
+            return Self::None;
         }
+        let room = (limit > 0).then_some(limit);
+        Self::Streamed { incoming, downstream: Rc::clone(downstream), room }
     }
 
     /// Whether there is no body.
@@ -43,26 +47,54 @@ impl RequestBody {
     }
 }
 
+/// Why a request's body has no end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    /// It broke off or is malformed.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// Over `body_bytes`.
+    #[error("the body is too large")]
+    TooLarge,
+}
+
+/// Whether a request failed for its body's size.
+pub(super) fn is_too_large(error: &hyper::Error) -> bool {
+    let body = error.source().and_then(|source| source.downcast_ref());
+    matches!(body, Some(BodyError::TooLarge))
+}
+
+/// Takes a piece of a request's body, and drops trailers that must not come late.
+fn take(frame: Frame<Bytes>, room: &mut Option<u64>) -> Result<Frame<Bytes>, BodyError> {
+    if let (Some(left), Some(data)) = (room, frame.data_ref()) {
+        *left = left.checked_sub(data.len() as u64).ok_or(BodyError::TooLarge)?;
+    }
+    Ok(trailers::filtered(frame))
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::None => Poll::Ready(None),
-            Self::Streamed { incoming, downstream } => {
+            Self::Streamed { incoming, downstream, room } => {
                 let polled = Pin::new(&mut *incoming).poll_frame(cx);
                 downstream.clock.uploads(polled.is_ready());
                 if let Poll::Ready(Some(Ok(frame))) = &polled {
                     downstream.received(frame.data_ref().map_or(0, Bytes::len));
                 }
                 if matches!(polled, Poll::Ready(None)) || incoming.is_end_stream() {
+                    downstream.heads.body_ended();
                     downstream.clock.upload_ended();
                 }
-                polled
+                polled.map(|polled| {
+                    Some(polled?.map_err(BodyError::from).and_then(|f| take(f, room)))
+                })
             }
         }
     }
@@ -137,7 +169,7 @@ impl Streamed {
             Poll::Ready(Some(Err(_))) => self.upstream = None,
             Poll::Pending => {}
         }
-        polled
+        polled.map_ok(trailers::filtered)
     }
 
     fn end(&mut self) {

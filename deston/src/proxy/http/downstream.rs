@@ -14,9 +14,10 @@ use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clock::Clock;
+use super::scan::Heads;
 use super::upgrade::Tunnel;
 use crate::live;
-use crate::model::{HttpTimeouts, Protocol};
+use crate::model::{HttpTimeouts, Layer, Limits, Protocol};
 use crate::proxy::stream::Stream;
 use crate::proxy::tls::Presented;
 use crate::proxy::worker::Worker;
@@ -57,6 +58,14 @@ impl Client {
         }
     }
 
+    /// How much its requests may ask for, as it is now.
+    pub(super) fn limits(&self) -> Limits {
+        match &self.listener.serving().listener.layer {
+            Layer::L7(l7) => l7.limits,
+            Layer::L4(_) => Limits::default(),
+        }
+    }
+
     /// The scheme of its requests.
     pub(super) fn scheme(&self) -> &'static str {
         if self.presented.is_some() { "https" } else { "http" }
@@ -69,6 +78,8 @@ pub(super) struct Downstream {
     pub(super) client: Rc<Client>,
     /// Its deadlines.
     pub(super) clock: Clock,
+    /// What the heads of a connection of HTTP/1 had.
+    pub(super) heads: Heads,
     /// What the connection is to become once hyper has written a 101.
     pub(super) tunnel: Cell<Option<Tunnel>>,
     /// Whether it is a stream: then no socket tells the clock what passes, but the bodies do.
@@ -87,7 +98,8 @@ impl Downstream {
     }
 
     fn new(client: &Rc<Client>, clock: Clock, is_stream: bool) -> Self {
-        Self { client: Rc::clone(client), clock, tunnel: Cell::new(None), is_stream }
+        let (heads, tunnel) = (Heads::new(), Cell::new(None));
+        Self { client: Rc::clone(client), clock, heads, tunnel, is_stream }
     }
 
     /// Whether it is a stream of HTTP/2.
@@ -143,7 +155,9 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.downstream.clock.read(buffer.filled().len() - before);
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        self.downstream.clock.read(read.len());
+        self.downstream.heads.read(read);
         Poll::Ready(Ok(()))
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use http::StatusCode;
 
+use super::body;
 use super::validate::Refusal;
 use crate::proxy::connect::{self, Refused};
 
@@ -39,6 +40,12 @@ pub(super) enum Error {
     /// The response's body cannot be delimited safely.
     #[error("the response of {server} has an unknown framing")]
     ResponseFraming {
+        /// Where.
+        server: SocketAddr,
+    },
+    /// Over `headers`.
+    #[error("the response of {server} has too many fields")]
+    ResponseFields {
         /// Where.
         server: SocketAddr,
     },
@@ -80,6 +87,7 @@ impl Error {
             | Self::NotSent { .. }
             | Self::Response { .. }
             | Self::ResponseFraming { .. }
+            | Self::ResponseFields { .. }
             | Self::UnaskedUpgrade { .. }
             | Self::ResponseOverdue { .. } => Side::Upstream,
             Self::NotHttp => Side::Internal,
@@ -90,6 +98,9 @@ impl Error {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refusal) => refusal.status(),
+            Self::RequestBody(source) if body::is_too_large(source) => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             Self::RequestBody(_) => StatusCode::BAD_REQUEST,
             Self::Unserved(Refused::Unreachable { source, .. })
                 if source.kind() == io::ErrorKind::TimedOut =>
@@ -103,6 +114,7 @@ impl Error {
             Self::NotSent { .. }
             | Self::Response { .. }
             | Self::ResponseFraming { .. }
+            | Self::ResponseFields { .. }
             | Self::UnaskedUpgrade { .. } => StatusCode::BAD_GATEWAY,
             Self::ResponseOverdue { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::NotHttp => StatusCode::INTERNAL_SERVER_ERROR,

@@ -14,12 +14,14 @@ use super::downstream::Downstream;
 use super::error::Error;
 use super::wire::{Failure, Upstream};
 use crate::live::Pool;
+use crate::model::Limits;
 use crate::proxy::connect::{Found, Search};
 
 /// One request's way to a server.
 struct Exchange<'a> {
     downstream: &'a Rc<Downstream>,
     search: Search<'a>,
+    limits: &'a Limits,
     /// Whether a pooled connection may be used.
     pooled: bool,
 }
@@ -30,9 +32,10 @@ pub(super) async fn exchange(
     request: Request<RequestBody>,
     pool: &Pool,
     downstream: &Rc<Downstream>,
+    limits: &Limits,
 ) -> Result<(Response<Incoming>, Upstream), Error> {
     let search = Search::new(pool, downstream.client.address, &downstream.client.key);
-    let exchange = Exchange { downstream, search, pooled: true };
+    let exchange = Exchange { downstream, search, limits, pooled: true };
     exchange.run(request).await
 }
 
@@ -96,7 +99,7 @@ impl Exchange<'_> {
             Found::Taken(upstream) => Ok(upstream),
             Found::Fresh(connected) => {
                 let server = connected.slot.server().address();
-                let upstream = Upstream::new(connected).await;
+                let upstream = Upstream::new(connected, self.limits).await;
                 upstream.map_err(|source| Error::NotSent { server, source })
             }
         }

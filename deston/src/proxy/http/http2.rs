@@ -23,7 +23,6 @@ use super::clock::Phase;
 use super::downstream::{Client, Downstream};
 use super::serve::End;
 use super::timer::Timer;
-use super::validate::HEADER_BYTES;
 use crate::model::HttpTimeouts;
 use crate::proxy::stream::Stream;
 
@@ -52,7 +51,7 @@ pub(super) async fn requests(
         })
     };
     let mut connection = http2::Builder::new(Streams::executor(&streams))
-        .max_header_list_size(HEADER_BYTES as u32)
+        .max_header_list_size(client.limits().header_bytes)
         .max_concurrent_streams(STREAMS)
         .max_send_buf_size(SEND_BUFFER)
         .serve_connection(TokioIo::new(stream), service);

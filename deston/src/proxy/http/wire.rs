@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::RequestBody;
 use super::clock::Clock;
-use super::validate::HEADER_BYTES;
 use crate::live::{IdleSlot, Server, Slot};
+use crate::model::{DEFAULT_HEADERS, Limits};
 use crate::proxy::connect;
 use crate::proxy::stream::Stream;
 
@@ -76,14 +76,19 @@ pub(super) struct Switched {
 
 impl Upstream {
     /// Speaks HTTP/1 on a connected socket.
-    pub(super) async fn new(connected: connect::Upstream) -> Result<Self, hyper::Error> {
+    pub(super) async fn new(
+        connected: connect::Upstream,
+        limits: &Limits,
+    ) -> Result<Self, hyper::Error> {
         let connect::Upstream { stream, slot } = connected;
         let heard = Rc::new(Cell::new(false));
         let socket = Socket { stream, heard: Rc::clone(&heard) };
-        let (sender, connection) = http1::Builder::new()
-            .max_header_size(HEADER_BYTES)
-            .handshake(TokioIo::new(socket))
-            .await?;
+        let mut builder = http1::Builder::new();
+        builder.max_header_size(limits.header_bytes as usize);
+        if limits.headers > DEFAULT_HEADERS {
+            builder.max_headers(limits.headers.into());
+        }
+        let (sender, connection) = builder.handshake(TokioIo::new(socket)).await?;
         let wire = Box::new(Wire { sender, connection: Some(connection), heard, ended: false });
         Ok(Self { wire, reused: false, idle_limit: Duration::ZERO, slot })
     }
