@@ -54,6 +54,13 @@ impl Connections {
     }
 }
 
+impl Connections {
+    /// How many there are.
+    pub(super) fn count(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         self.all.open.fetch_sub(1, Ordering::Relaxed);

@@ -120,6 +120,11 @@ impl Listener {
         })
     }
 
+    /// How many connections of layer 7 are open.
+    pub fn open_connections(&self) -> u32 {
+        self.connections.count()
+    }
+
     /// What the guard has refused.
     pub fn refusals(&self) -> Refusals {
         Refusals {

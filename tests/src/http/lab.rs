@@ -121,6 +121,11 @@ impl Lab {
         self.listener.refusals()
     }
 
+    /// Clients' connections there are.
+    pub fn open_connections(&self) -> u32 {
+        self.listener.open_connections()
+    }
+
     /// Stops, letting connections finish.
     pub async fn drain(self, deadline: Duration) -> Drained {
         crate::wait::soon(self.proxy.drain(deadline)).await

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -53,6 +54,9 @@ pub(super) enum BodyError {
     /// It broke off or is malformed.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
+    /// hyper reads on after a bare LF that ends a chunked body, and finds no trailer there.
+    #[error("the end of the body is malformed")]
+    Malformed,
     /// Over `body_bytes`.
     #[error("the body is too large")]
     TooLarge,
@@ -68,6 +72,9 @@ pub(super) fn is_too_large(error: &hyper::Error) -> bool {
 fn take(frame: Frame<Bytes>, room: &mut Option<u64>) -> Result<Frame<Bytes>, BodyError> {
     if let (Some(left), Some(data)) = (room, frame.data_ref()) {
         *left = left.checked_sub(data.len() as u64).ok_or(BodyError::TooLarge)?;
+    }
+    if frame.trailers_ref().is_some_and(HeaderMap::is_empty) {
+        return Err(BodyError::Malformed);
     }
     Ok(trailers::filtered(frame))
 }

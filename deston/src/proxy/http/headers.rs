@@ -424,6 +424,7 @@ mod tests {
         }
     }
 
+    /// S4
     #[test]
     fn a_client_cannot_name_forwarding_fields_with_underscores() {
         let headers = forwarded(&[("host", "a"), ("x_forwarded_for", "10.0.0.1"), ("a_b", "1")]);
@@ -445,6 +446,7 @@ mod tests {
         assert_eq!(kept, ["a_b"]);
     }
 
+    /// P1
     #[test]
     fn fields_of_the_connection_stay_on_it() {
         for fields in [forwarded, replied] {
@@ -474,6 +476,7 @@ mod tests {
         }
     }
 
+    /// P2
     #[test]
     fn what_routing_framing_and_trust_rest_on_cannot_be_nominated_away() {
         let headers = forwarded(&[
@@ -497,6 +500,7 @@ mod tests {
         assert!(!forwarded(&[("host", "a"), ("te", "gzip")]).contains_key("te"));
     }
 
+    /// P4
     #[test]
     fn announced_trailers_pass_but_not_those_that_must_come_early() {
         let fields = [

@@ -317,6 +317,7 @@ mod tests {
         assert_eq!(head.uri, "/a?b=c");
     }
 
+    /// H1
     #[test]
     fn http_1_1_without_a_host_is_refused() {
         refused("GET", "/", &[], Refusal::HostMissing);
@@ -329,11 +330,13 @@ mod tests {
         assert_eq!(take(&mut parts), Ok(()));
     }
 
+    /// H1
     #[test]
     fn a_repeated_host_is_refused_even_when_equal() {
         refused("GET", "/", &[("host", "a"), ("host", "a")], Refusal::HostRepeated);
     }
 
+    /// H1
     #[test]
     fn an_empty_or_invalid_host_is_refused() {
         for host in [
@@ -379,6 +382,7 @@ mod tests {
         assert_eq!(check("GET", "http://a?y", &[("host", "a")]).unwrap().uri, "/?y");
     }
 
+    /// H2
     #[test]
     fn an_absolute_target_of_another_host_is_refused() {
         for (target, host) in [
@@ -392,6 +396,7 @@ mod tests {
         }
     }
 
+    /// H3
     #[test]
     fn targets_that_are_no_path_are_refused() {
         for target in ["example.com:80", "example", "ftp://a/", "*"] {
@@ -399,6 +404,7 @@ mod tests {
         }
     }
 
+    /// H3
     #[test]
     fn a_target_with_bytes_beyond_ascii_is_refused() {
         refused("GET", "/caf\u{e9}", &[("host", "a")], Refusal::Target);
@@ -416,6 +422,7 @@ mod tests {
         refused("TRACE", "/", &[("host", "a")], Refusal::Method);
     }
 
+    /// S5
     #[test]
     fn a_target_over_the_limit_is_refused() {
         let fits = format!("/{}", "a".repeat(8 * 1024 - 1));
@@ -429,6 +436,7 @@ mod tests {
         assert!(check("POST", "/", &headers).is_ok());
     }
 
+    /// F3
     #[test]
     fn chunked_twice_is_refused() {
         for lines in [&["chunked, chunked"][..], &["chunked", "chunked"]] {
@@ -438,6 +446,7 @@ mod tests {
         }
     }
 
+    /// F3
     #[test]
     fn a_coding_before_chunked_is_not_implemented() {
         for coding in ["gzip, chunked", "identity, chunked", "xchunked", ", chunked"] {
@@ -488,6 +497,7 @@ mod tests {
         assert_eq!(refused, Err(Refusal::TooManyFields));
     }
 
+    /// E1
     #[test]
     fn only_100_continue_may_be_expected() {
         assert!(check("PUT", "/", &[("host", "a"), ("expect", "100-Continue")]).is_ok());
