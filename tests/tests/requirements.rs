@@ -46,7 +46,7 @@ fn test<'a>(below: impl Iterator<Item = &'a str>) -> Option<&'a str> {
             let name = name.split('(').next()?;
             return (is_test && matches!(before, "" | "async ")).then_some(name);
         } else if let Some((name, rest)) = line.split_once(": ")
-            && rest.ends_with('[')
+            && rest.contains(" [")
         {
             return Some(name);
         } else if !line.starts_with("#[") && !line.starts_with("///") {

@@ -16,6 +16,8 @@ pub mod kind {
     pub const DATA: u8 = 0;
     /// Fields.
     pub const HEADERS: u8 = 1;
+    /// How streams are to share; not in use any more.
+    pub const PRIORITY: u8 = 2;
     /// The end of a stream before its time.
     pub const RST_STREAM: u8 = 3;
     /// Settings, or their acknowledgement.

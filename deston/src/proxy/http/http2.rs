@@ -21,6 +21,7 @@ use super::answer::answer;
 use super::body::ReplyBody;
 use super::clock::Phase;
 use super::downstream::{Client, Downstream};
+use super::flood::Guarded;
 use super::serve::End;
 use super::timer::Timer;
 use crate::model::HttpTimeouts;
@@ -54,7 +55,7 @@ pub(super) async fn requests(
         .max_header_list_size(client.limits().header_bytes)
         .max_concurrent_streams(STREAMS)
         .max_send_buf_size(SEND_BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Guarded::new(stream)), service);
 
     let mut draining = client.worker.closing.clone();
     let end = match run(&mut connection, &streams, draining.draining()).await {
@@ -93,7 +94,7 @@ pub(super) fn downgrade(headers: &mut HeaderMap, bodiless: bool) {
 /// Lets hyper work until it is done or nothing has been asked for long enough; `None` once `signal`
 /// has come.
 async fn run<S>(
-    connection: &mut http2::Connection<TokioIo<&mut Stream>, S, Spawn>,
+    connection: &mut http2::Connection<TokioIo<Guarded<'_, Stream>>, S, Spawn>,
     streams: &Streams,
     signal: impl Future<Output = ()>,
 ) -> Option<End>

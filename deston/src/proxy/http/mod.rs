@@ -14,6 +14,7 @@ mod clock;
 mod downstream;
 mod error;
 mod exchange;
+mod flood;
 mod headers;
 mod hops;
 mod http1;
