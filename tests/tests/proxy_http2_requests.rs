@@ -148,6 +148,7 @@ async fn lengths_that_differ_or_are_a_list_are_refused() {
     for fields in [
         &[("content-length", "3"), ("content-length", "4")][..],
         &[("content-length", "3, 3")],
+        &[("content-length", "")],
         &[("content-length", "99999999999999999999")],
     ] {
         match refused(&with(fields)).await {

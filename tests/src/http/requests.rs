@@ -24,24 +24,45 @@ impl Parsed {
     }
 }
 
-/// Every request of a connection's bytes. An error says what a strict server would not take, or that
-/// a request is not complete.
-pub fn requests(mut bytes: &[u8]) -> Result<Vec<Parsed>, String> {
-    let mut requests = Vec::new();
-    while !bytes.is_empty() {
-        requests.push(request(&mut bytes)?);
-    }
-    Ok(requests)
+/// Why bytes are no request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Not yet.
+    Incomplete,
+    /// A strict server would not take this.
+    Wrong(String),
 }
 
-fn request(bytes: &mut &[u8]) -> Result<Parsed, String> {
+impl From<String> for Fault {
+    fn from(what: String) -> Self {
+        Self::Wrong(what)
+    }
+}
+
+/// Every complete request of a connection's bytes, and how many bytes there are behind them. An error
+/// says what a strict server would not take.
+pub fn requests(mut bytes: &[u8]) -> Result<(Vec<Parsed>, usize), String> {
+    let mut requests = Vec::new();
+    while !bytes.is_empty() {
+        let mut rest = bytes;
+        match request(&mut rest) {
+            Ok(parsed) => requests.push(parsed),
+            Err(Fault::Incomplete) => break,
+            Err(Fault::Wrong(what)) => return Err(what),
+        }
+        bytes = rest;
+    }
+    Ok((requests, bytes.len()))
+}
+
+fn request(bytes: &mut &[u8]) -> Result<Parsed, Fault> {
     let start = line(bytes)?;
     let words: Vec<&str> = start.split(' ').collect();
     let [method, target, "HTTP/1.1"] = words[..] else {
-        return Err(format!("start line {start:?}"));
+        return Err(format!("start line {start:?}").into());
     };
     if !is_token(method) || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!("start line {start:?}"));
+        return Err(format!("start line {start:?}").into());
     }
     let fields = fields(bytes)?;
     let mut parsed =
@@ -51,7 +72,7 @@ fn request(bytes: &mut &[u8]) -> Result<Parsed, String> {
         named.map(|(_, value)| value.clone()).collect()
     };
     if all("host").len() != 1 {
-        return Err(format!("hosts in {parsed:?}"));
+        return Err(format!("hosts in {parsed:?}").into());
     }
     let (lengths, codings) = (all("content-length"), all("transfer-encoding"));
     parsed.body = match (lengths.as_slice(), codings.as_slice()) {
@@ -61,12 +82,12 @@ fn request(bytes: &mut &[u8]) -> Result<Parsed, String> {
             take(bytes, length)?.to_vec()
         }
         ([], [coding]) if coding == "chunked" => chunks(bytes)?,
-        _ => return Err(format!("framing of {parsed:?}")),
+        _ => return Err(format!("framing of {parsed:?}").into()),
     };
     Ok(parsed)
 }
 
-fn fields(bytes: &mut &[u8]) -> Result<Vec<(String, String)>, String> {
+fn fields(bytes: &mut &[u8]) -> Result<Vec<(String, String)>, Fault> {
     let mut fields = Vec::new();
     loop {
         let line = line(bytes)?;
@@ -75,18 +96,18 @@ fn fields(bytes: &mut &[u8]) -> Result<Vec<(String, String)>, String> {
         }
         let (name, value) = line.split_once(':').ok_or(format!("field {line:?}"))?;
         if !is_token(name) || name.contains('_') {
-            return Err(format!("field {line:?}"));
+            return Err(format!("field {line:?}").into());
         }
         fields.push((name.to_ascii_lowercase(), value.trim_matches(' ').to_owned()));
     }
 }
 
-fn chunks(bytes: &mut &[u8]) -> Result<Vec<u8>, String> {
+fn chunks(bytes: &mut &[u8]) -> Result<Vec<u8>, Fault> {
     let mut body = Vec::new();
     loop {
         let size = line(bytes)?;
         if size.is_empty() || size.len() > 8 || !size.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(format!("chunk {size:?}"));
+            return Err(format!("chunk {size:?}").into());
         }
         let size = usize::from_str_radix(&size, 16).map_err(|_| format!("chunk {size:?}"))?;
         if size == 0 {
@@ -95,25 +116,25 @@ fn chunks(bytes: &mut &[u8]) -> Result<Vec<u8>, String> {
         }
         body.extend_from_slice(take(bytes, size)?);
         if take(bytes, 2)? != b"\r\n" {
-            return Err("a chunk without its end".to_owned());
+            return Err("a chunk without its end".to_owned().into());
         }
     }
 }
 
 /// A line, which CRLF ends and which holds no other CR, LF or control byte but the tab.
-fn line(bytes: &mut &[u8]) -> Result<String, String> {
-    let end = bytes.iter().position(|byte| *byte == b'\n').ok_or("no end of a line")?;
-    let line = bytes[..end].strip_suffix(b"\r").ok_or("LF without CR")?;
+fn line(bytes: &mut &[u8]) -> Result<String, Fault> {
+    let end = bytes.iter().position(|byte| *byte == b'\n').ok_or(Fault::Incomplete)?;
+    let line = bytes[..end].strip_suffix(b"\r").ok_or("LF without CR".to_owned())?;
     if line.iter().any(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f) {
-        return Err(format!("control bytes in {:?}", String::from_utf8_lossy(line)));
+        return Err(format!("control bytes in {:?}", String::from_utf8_lossy(line)).into());
     }
     let text = String::from_utf8_lossy(line).into_owned();
     *bytes = &bytes[end + 1..];
     Ok(text)
 }
 
-fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], String> {
-    let (taken, rest) = bytes.split_at_checked(length).ok_or("the body is not complete")?;
+fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], Fault> {
+    let (taken, rest) = bytes.split_at_checked(length).ok_or(Fault::Incomplete)?;
     *bytes = rest;
     Ok(taken)
 }
@@ -132,7 +153,8 @@ mod tests {
         let bytes = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n\
             POST /b HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc\
             POST /c HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
-        let parsed = requests(bytes).unwrap();
+        let (parsed, rest) = requests(bytes).unwrap();
+        assert_eq!(rest, 0);
         let seen: Vec<(&str, &[u8])> =
             parsed.iter().map(|request| (request.target.as_str(), &request.body[..])).collect();
         assert_eq!(seen, [("/a", &b""[..]), ("/b", b"abc"), ("/c", b"ab")]);
@@ -148,7 +170,6 @@ mod tests {
             "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nX: b\rc\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab",
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",

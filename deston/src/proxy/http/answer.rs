@@ -69,7 +69,7 @@ async fn forward(
         downstream.heads.check(&head.headers, l7.rules.mode)?;
     }
     validate::head(&mut head, &l7.rules, &l7.limits)?;
-    validate::length(&head.headers, &l7.limits)?;
+    validate::length(&mut head.headers, &l7.limits)?;
     covered(&head, downstream)?;
     if let Some(mut response) = hops::count(&mut head, &l7.rules)? {
         if !body.is_end_stream() {

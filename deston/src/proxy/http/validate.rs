@@ -43,6 +43,9 @@ pub(super) enum Refusal {
     /// A coding before `chunked`.
     #[error("Transfer-Encoding is not supported")]
     CodingUnknown,
+    /// Not one number.
+    #[error("Content-Length is malformed")]
+    Length,
     /// With `Content-Length` and `Transfer-Encoding`.
     #[error("Content-Length stands beside Transfer-Encoding")]
     FramedTwice,
@@ -78,6 +81,7 @@ impl Refusal {
             | Self::HostMalformed
             | Self::HostDiffers
             | Self::CodingRepeated
+            | Self::Length
             | Self::FramedTwice
             | Self::Unseen
             | Self::MaxForwards => StatusCode::BAD_REQUEST,
@@ -132,14 +136,27 @@ fn method(method: &Method, rules: &Rules) -> Result<(), Refusal> {
     if is_taken { Ok(()) } else { Err(Refusal::Method) }
 }
 
-/// Refuses a body that says to be too long.
-pub(super) fn length(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
-    if limits.body_bytes == 0 {
-        return Ok(());
-    }
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: u64| length > limits.body_bytes) {
+/// RFC 9110 8.6: one number, which may be repeated. hyper sees to that in HTTP/1, but h2 takes an
+/// empty one for zero. Refuses a body that says to be too long.
+pub(super) fn length(headers: &mut HeaderMap, limits: &Limits) -> Result<(), Refusal> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = values.next() else { return Ok(()) };
+    let digits = first.as_bytes();
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let length = first.to_str().ok().and_then(|length| length.parse::<u64>().ok());
+    let Some(length) = length.filter(|_| is_number) else { return Err(Refusal::Length) };
+    if limits.body_bytes > 0 && length > limits.body_bytes {
         return Err(Refusal::BodyTooLarge);
+    }
+    let mut repeated = false;
+    for other in values {
+        repeated = true;
+        if other != first {
+            return Err(Refusal::Length);
+        }
+    }
+    if repeated {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(())
 }
@@ -459,6 +476,26 @@ mod tests {
     fn under(rules: &Rules, method: &str, target: &str) -> Result<Parts, Refusal> {
         let mut parts = request(method, target, &[("host", "a")]);
         head(&mut parts, rules, &Limits::default()).map(|()| parts)
+    }
+
+    /// F4
+    #[test]
+    fn a_length_is_one_number_which_may_be_repeated() {
+        let length = |lengths: &[&str]| {
+            let fields: Vec<_> = lengths.iter().map(|length| ("content-length", *length)).collect();
+            let mut headers = request("PUT", "/", &fields).headers;
+            length(&mut headers, &Limits::default())
+                .map(|()| headers.get_all(CONTENT_LENGTH).iter().count())
+        };
+        for lengths in [&["0"][..], &["12"], &["18446744073709551615"], &["3", "3", "3"]] {
+            assert_eq!(length(lengths), Ok(1), "{lengths:?}");
+        }
+        assert_eq!(length(&[]), Ok(0));
+        for lengths in
+            [&[""][..], &["+1"], &["-1"], &["1, 1"], &["1", "2"], &["x"], &["18446744073709551616"]]
+        {
+            assert_eq!(length(lengths), Err(Refusal::Length), "{lengths:?}");
+        }
     }
 
     /// M1
