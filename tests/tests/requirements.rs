@@ -32,7 +32,7 @@ fn ids(line: &str) -> Option<Vec<&str>> {
             && chars.next().is_some_and(|c| c.is_ascii_digit())
             && chars.next().is_none()
     };
-    ids.iter().all(|id| is_id(id)).then_some(ids)
+    ids.iter().all(is_id).then_some(ids)
 }
 
 /// The name of the test below a line: a function with its attributes, or a line of a macro that

@@ -69,15 +69,18 @@ mod tests {
 
     use super::*;
 
-    fn counted(
-        method: &str,
-        hops: &[&str],
-    ) -> Result<(Parts, Option<Response<ReplyBody>>), Refusal> {
+    type Counted = Result<(Parts, Option<Response<ReplyBody>>), Refusal>;
+
+    fn head(method: &str, hops: &[&str]) -> Parts {
         let mut request = Request::builder().method(method).uri("/");
         for hops in hops {
             request = request.header("max-forwards", *hops);
         }
-        let mut head = request.body(()).unwrap().into_parts().0;
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn counted(method: &str, hops: &[&str]) -> Counted {
+        let mut head = head(method, hops);
         count(&mut head, &Rules::default()).map(|response| (head, response))
     }
 
