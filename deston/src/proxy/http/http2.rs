@@ -2,7 +2,9 @@
 //! its own, and the connection has one for standing idle.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error as _;
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -122,7 +124,10 @@ fn how(ended: hyper::Result<()>) -> End {
         Ok(()) => End::Finished,
         Err(error) => {
             tracing::debug!(%error, "a client's connection broke");
-            End::Broken
+            // A reset could overtake the GOAWAY that says what the client did. No stream can look
+            // whole for it: each has an end of its own.
+            let is_lost = error.source().is_some_and(|source| source.is::<io::Error>());
+            if is_lost { End::Broken } else { End::Finished }
         }
     }
 }
