@@ -83,6 +83,7 @@ async fn what_is_no_http_response_is_a_bad_gateway() {
     }
 }
 
+/// F5, F9
 #[tokio::test]
 async fn a_response_with_an_unknown_framing_is_a_bad_gateway() {
     for fields in [
@@ -97,6 +98,7 @@ async fn a_response_with_an_unknown_framing_is_a_bad_gateway() {
     }
 }
 
+/// S5
 #[tokio::test]
 async fn a_response_head_over_32_kib_is_a_bad_gateway() {
     let field = "a".repeat(32 * 1024);
@@ -157,6 +159,7 @@ async fn the_response_is_due_once_the_whole_request_is_sent() {
     assert_eq!(client.message().await.text(), "ok");
 }
 
+/// F9
 #[tokio::test]
 async fn a_broken_request_body_is_the_clients_fault() {
     let server = Server::start().await;

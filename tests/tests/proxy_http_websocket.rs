@@ -92,6 +92,7 @@ async fn bytes_sent_along_with_the_handshake_are_not_lost() {
     passes(&mut client, &mut upstream).await;
 }
 
+/// U2
 #[tokio::test]
 async fn either_side_may_end_its_half_first() {
     let server = Server::start().await;
@@ -159,6 +160,7 @@ async fn a_tunnel_holds_its_servers_slot_until_it_ends() {
     assert_eq!(status, None);
 }
 
+/// U2
 #[tokio::test]
 async fn a_tunnel_without_traffic_is_closed() {
     let server = Server::start().await;
@@ -170,6 +172,7 @@ async fn a_tunnel_without_traffic_is_closed() {
     assert!(upstream.rest().await.is_err());
 }
 
+/// U2
 #[tokio::test]
 async fn a_tunnel_outlives_reloads() {
     let server = Server::start().await;
@@ -183,6 +186,7 @@ async fn a_tunnel_outlives_reloads() {
     passes(&mut upstream, &mut client).await;
 }
 
+/// U2
 #[tokio::test]
 async fn draining_waits_for_a_tunnel() {
     let server = Server::start().await;
@@ -219,6 +223,7 @@ async fn a_server_may_decline() {
     assert_eq!(client.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.text(), "ok");
 }
 
+/// U1
 #[tokio::test]
 async fn a_switch_that_was_not_asked_for_is_a_bad_gateway() {
     let other = SWITCH.replace("websocket", "h2c");
@@ -239,6 +244,7 @@ async fn a_switch_that_was_not_asked_for_is_a_bad_gateway() {
     }
 }
 
+/// P1, U1
 #[tokio::test]
 async fn an_upgrade_to_anything_else_is_not_offered_to_the_server() {
     let server = Server::start().await;

@@ -1,6 +1,6 @@
 //! Reading `config.toml`: from the text that a user wrote to a valid [`Model`].
 //!
-//! Three steps, each in its own files. `section` and `value`, with `fields`, `network`, `pem`, `rate`, `routing` and `web`, read
+//! Three steps, each in its own files. `section` and `value`, with `fields`, `network`, `pem`, `rate`, `routing`, `size` and `web`, read
 //! keys of a TOML table into typed values that remember where they stand; `file` names every table and key there is; `validate`
 //! fills in defaults, looks up names and builds the model. Every step adds what is wrong to
 //! `Problems` and goes on, so that a user sees all errors at once.

@@ -4,8 +4,8 @@ use toml::de::DeValue;
 
 use super::value::{self, Fault, Names};
 use crate::model::{
-    AcceptProxyProtocol, Access, Alpn, DatapathChoice, ForwardedFields, Forwarding, HashOn, OnDown,
-    OnStop, Overflow, Protocol, ProxyProtocol, TlsVersion, XdpMode,
+    AcceptProxyProtocol, Access, Alpn, DatapathChoice, ForwardedFields, Forwarding, HashOn, Mode,
+    OnDown, OnStop, Overflow, Protocol, ProxyProtocol, TlsVersion, Underscores, XdpMode,
 };
 
 /// `layer`.
@@ -75,6 +75,20 @@ pub(super) const LAYERS: Names<LayerName> = Names {
     what: "layer",
     known: &[("L4", LayerName::L4), ("L7", LayerName::L7)],
     also: &[("layer4", LayerName::L4), ("layer7", LayerName::L7)],
+    later: &[],
+};
+
+pub(super) const MODES: Names<Mode> = Names {
+    what: "mode",
+    known: &[("strict", Mode::Strict), ("lenient", Mode::Lenient)],
+    also: &[],
+    later: &[],
+};
+
+pub(super) const UNDERSCORES: Names<Underscores> = Names {
+    what: "way with underscores",
+    known: &[("drop", Underscores::Drop), ("keep", Underscores::Keep)],
+    also: &[],
     later: &[],
 };
 

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use http::Method;
 use http::uri::{Authority, PathAndQuery};
 use toml::de::DeValue;
 
@@ -30,6 +31,49 @@ pub(super) fn host(key: &str, value: &DeValue<'_>) -> Result<Option<String>, Fau
         return Err(Fault::new(format!("`{key}` must be {what}, not {text:?}")));
     }
     Ok(Some(text))
+}
+
+/// Methods of requests, in capitals or not as they are sent.
+pub(super) fn methods(key: &str, value: &DeValue<'_>) -> Result<Vec<Method>, Fault> {
+    let what = "a list of methods such as [\"GET\", \"HEAD\"]";
+    each(key, what, value, |text| {
+        if text == "CONNECT" {
+            return Err(Fault::new("CONNECT is not available in this version"));
+        }
+        let method = Method::from_bytes(text.as_bytes());
+        method.map_err(|_| Fault::new(format!("`{key}` has {text:?}, which is no method")))
+    })
+}
+
+/// Tokens of `Upgrade`, in lower case.
+pub(super) fn upgrades(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, Fault> {
+    let what = "a list of tokens such as [\"websocket\"]";
+    each(key, what, value, |text| {
+        let token = text.to_ascii_lowercase();
+        if token == "h2c" || token.starts_with("http/") || token.starts_with("tls/") {
+            let fault = format!("`{key}` has {text:?}, which is no tunnel but another way of HTTP");
+            return Err(Fault::new(fault).help("`h2` lets clients speak HTTP/2 from the start"));
+        }
+        // A token, perhaps with a version: `name/2.0`.
+        let fits = |part: &str| Method::from_bytes(part.as_bytes()).is_ok();
+        if token.split('/').count() > 2 || !token.split('/').all(fits) {
+            return Err(Fault::new(format!(
+                "`{key}` has {text:?}, which is no token of `Upgrade`"
+            )));
+        }
+        Ok(token)
+    })
+}
+
+fn each<T>(
+    key: &str,
+    what: &str,
+    value: &DeValue<'_>,
+    read: impl Fn(&str) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let items = value.as_array().ok_or_else(|| must_be(key, what, value))?;
+    let one = |item: &DeValue<'_>| read(item.as_str().ok_or_else(|| must_be(key, what, item))?);
+    items.iter().map(|item| one(item.get_ref()).map_err(|f| f.within(item.span()))).collect()
 }
 
 /// Statuses such as `"200-399"` or `"200,204"`.

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use deston_common::guard::Bucket;
 use tokio::time::Instant;
 
+use super::connections::{Connection, Connections};
 use super::recent::{Recent, subscriber};
 use super::{Pool, Route};
 use crate::model;
@@ -24,6 +25,8 @@ pub struct Listener {
     denied: AtomicU64,
     rate_limited: AtomicU64,
     unnamed: AtomicU64,
+    over_limit: AtomicU64,
+    connections: Arc<Connections>,
 }
 
 /// What a new connection or request of a listener is served by.
@@ -69,15 +72,23 @@ pub enum Refusal {
     /// The client opens connections faster than it may.
     #[error("rate limited")]
     RateLimited,
+    /// The listener has as many connections as it may (`[listener.limits] connections`).
+    #[error("too many connections")]
+    Connections,
+    /// The client has as many connections as it may (`connections_per_ip`).
+    #[error("too many connections of this client")]
+    ClientConnections,
 }
 
-/// Connections, and flows of UDP, that the guard has refused in userspace.
+/// Connections, and flows of UDP, that were refused in userspace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refusals {
     /// By the source lists. Of UDP, datagrams.
     pub denied: u64,
     /// By the rate limit. Of UDP, datagrams.
     pub rate_limited: u64,
+    /// By the limits of open connections.
+    pub over_limit: u64,
 }
 
 impl Listener {
@@ -90,6 +101,8 @@ impl Listener {
             denied: AtomicU64::new(0),
             rate_limited: AtomicU64::new(0),
             unnamed: AtomicU64::new(0),
+            over_limit: AtomicU64::new(0),
+            connections: Arc::default(),
         }
     }
 
@@ -140,11 +153,28 @@ impl Listener {
         self.unnamed.load(Ordering::Relaxed)
     }
 
+    /// Counts a connection that is open until the result is dropped, if `limits` have room for it.
+    pub fn connection(
+        &self,
+        limits: &model::Limits,
+        client: IpAddr,
+    ) -> Result<Connection, Refusal> {
+        self.connections.open(limits, client).inspect_err(|_| {
+            self.over_limit.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    /// How many connections of layer 7 are open.
+    pub fn open_connections(&self) -> u32 {
+        self.connections.count()
+    }
+
     /// What the guard has refused.
     pub fn refusals(&self) -> Refusals {
         Refusals {
             denied: self.denied.load(Ordering::Relaxed),
             rate_limited: self.rate_limited.load(Ordering::Relaxed),
+            over_limit: self.over_limit.load(Ordering::Relaxed),
         }
     }
 
@@ -204,7 +234,7 @@ mod tests {
         advance(Duration::from_millis(100)).await;
         assert_eq!(admit(&listener, client), None);
         assert_eq!(admit(&listener, client), Some(Refusal::RateLimited));
-        assert_eq!(listener.refusals(), Refusals { denied: 0, rate_limited: 2 });
+        assert_eq!(listener.refusals(), Refusals { rate_limited: 2, ..Refusals::default() });
     }
 
     #[tokio::test(start_paused = true)]
@@ -236,6 +266,6 @@ mod tests {
         let listener = guarded("deny = [\"192.0.2.1\"]\nrate_limit = { rate = \"1/h\" }");
         assert_eq!(admit(&listener, "192.0.2.1"), Some(Refusal::Denied));
         assert_eq!(admit(&listener, "192.0.2.2"), None);
-        assert_eq!(listener.refusals(), Refusals { denied: 1, rate_limited: 0 });
+        assert_eq!(listener.refusals(), Refusals { denied: 1, ..Refusals::default() });
     }
 }

@@ -5,6 +5,7 @@
 
 mod bindings;
 mod budget;
+mod connections;
 mod fate;
 mod line;
 mod listener;
@@ -15,6 +16,7 @@ mod server;
 mod streaks;
 
 pub use budget::Budget;
+pub use connections::Connection;
 pub use fate::Fate;
 pub use line::{Line, Place};
 pub use listener::{Listener, Refusal, Refusals, Serving};

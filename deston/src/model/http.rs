@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::listener::DEFAULT_TUNNEL_IDLE;
-use super::{DatapathChoice, ForwardedFields, MessageEdits, Route, Tls};
+use super::{DatapathChoice, ForwardedFields, Limits, MessageEdits, Route, Rules, Tls};
 
 /// `tls_handshake`, of both layers.
 pub(super) const DEFAULT_TLS_HANDSHAKE: Duration = Duration::from_secs(5);
@@ -29,6 +29,10 @@ pub struct L7 {
     pub edits: Arc<MessageEdits>,
     /// Which fields tell servers of their clients.
     pub forwarded: ForwardedFields,
+    /// Which requests are taken.
+    pub rules: Rules,
+    /// How much a client may ask for.
+    pub limits: Limits,
 }
 
 /// `[listener.timeouts]` of a layer 7 listener. Zero switches a deadline off.
@@ -57,6 +61,8 @@ impl Default for L7 {
             routes: Vec::new(),
             edits: Arc::default(),
             forwarded: ForwardedFields::X,
+            rules: Rules::default(),
+            limits: Limits::default(),
         }
     }
 }

@@ -8,11 +8,13 @@ mod diff;
 mod edits;
 mod guard;
 mod http;
+mod limits;
 mod listener;
 mod notes;
 mod origin;
 mod pool;
 pub mod route;
+mod rules;
 mod speech;
 mod tls;
 mod treatment;
@@ -21,6 +23,7 @@ pub use diff::{AtStart, Change, ServerChange, diff, is_same};
 pub use edits::{Edits, MessageEdits};
 pub use guard::{Guard, Prefixes, RateLimit};
 pub use http::{HttpTimeouts, L7};
+pub use limits::{DEFAULT_HEADERS, Limits};
 pub use listener::{
     DatapathChoice, FlowTimeouts, Forwarding, KernelOnly, L4, Layer, Listener, MAX_SNAT_IPS, Ports,
     Protocol, SnatPorts, UserspaceOnly,
@@ -32,6 +35,7 @@ pub use pool::{
     ServerPort, Sticky,
 };
 pub use route::Route;
+pub use rules::{Mode, Rules, Underscores};
 pub use treatment::{Overflow, Queue, Retry, Treatment};
 
 pub use speech::{ServerProtocol, ServerTls, ServerTlsError, ServerTlsSettings, Speech};

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use nix::errno::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -99,7 +100,17 @@ fn serve(stream: TcpStream, peer: SocketAddr, listener: &Arc<live::Listener>, wo
     let (listener, own) = (Arc::clone(listener), Rc::clone(worker));
     match &serving.listener.layer {
         model::Layer::L4(_) => worker.spawn(tcp::serve(stream, peer, listener, own)),
-        model::Layer::L7(_) => worker.spawn(http::serve(stream, peer, listener, own)),
+        model::Layer::L7(l7) => match listener.connection(&l7.limits, peer.ip()) {
+            Ok(open) => worker.spawn(http::serve(stream, peer, listener, own).map(|()| drop(open))),
+            Err(refusal) => shed(&serving.listener.name, peer, worker, &refusal),
+        },
+    }
+}
+
+/// Says once in a while that connections are closed without a byte.
+fn shed(listener: &str, peer: SocketAddr, worker: &Worker, refusal: &live::Refusal) {
+    if let Some(untold) = worker.notices.limited.due() {
+        tracing::warn!(listener, %peer, untold, "a connection was closed: {refusal}");
     }
 }
 

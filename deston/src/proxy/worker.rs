@@ -38,6 +38,8 @@ pub(super) struct Notices {
     pub(super) exhausted: Notice,
     /// No server could take a connection or flow.
     pub(super) refused: Notice,
+    /// A listener or a client has too many connections.
+    pub(super) limited: Notice,
 }
 
 impl Worker {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use deston::live;
 use deston::model::{
-    Algorithm, DatapathChoice, HttpTimeouts, L7, Layer, Listener, PoolTimeouts, Treatment,
+    Algorithm, DatapathChoice, HttpTimeouts, L7, Layer, Limits, Listener, PoolTimeouts, Rules,
+    Treatment,
 };
 use deston::proxy::{Drained, Proxy};
 use deston_common::sequence;
@@ -17,7 +18,7 @@ use crate::live::{listener, live_listener, live_pool_with, server};
 use crate::proxied::{ANY_PORT, NAME};
 
 /// What a lab is made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Setup {
     /// Worker threads.
     pub workers: usize,
@@ -25,6 +26,10 @@ pub struct Setup {
     pub max_connections: u32,
     /// Client side deadlines.
     pub timeouts: HttpTimeouts,
+    /// Which requests are taken.
+    pub rules: Rules,
+    /// How much a client may ask for.
+    pub limits: Limits,
     /// Server side deadlines.
     pub pool: PoolTimeouts,
     /// What requests may count on.
@@ -43,6 +48,8 @@ impl Default for Setup {
                 tunnel_idle: Duration::from_secs(60),
                 tls_handshake: Duration::from_secs(5),
             },
+            rules: Rules::default(),
+            limits: Limits::default(),
             pool: PoolTimeouts {
                 connect: Duration::from_secs(3),
                 response_head: Duration::from_secs(60),
@@ -74,8 +81,13 @@ impl Setup {
 
     /// As `start`, with further settings of the listener.
     pub fn start_as(self, set: impl FnOnce(&mut L7), servers: &[SocketAddr]) -> Lab {
-        let mut l7 =
-            L7 { datapath: DatapathChoice::Userspace, timeouts: self.timeouts, ..L7::default() };
+        let mut l7 = L7 {
+            datapath: DatapathChoice::Userspace,
+            timeouts: self.timeouts,
+            rules: self.rules.clone(),
+            limits: self.limits,
+            ..L7::default()
+        };
         set(&mut l7);
         let pool = self.pool(servers);
         let proxy = Proxy::start(self.workers).expect("workers start");
@@ -139,6 +151,16 @@ impl Lab {
         let mut listener = Listener::clone(&serving.listener);
         set(&mut listener);
         self.listener.publish(live::Serving::new(listener.into(), Arc::clone(&serving.pool)));
+    }
+
+    /// What was refused at accept.
+    pub fn refusals(&self) -> live::Refusals {
+        self.listener.refusals()
+    }
+
+    /// Clients' connections there are.
+    pub fn open_connections(&self) -> u32 {
+        self.listener.open_connections()
     }
 
     /// Stops, letting connections finish.

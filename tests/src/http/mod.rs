@@ -2,9 +2,11 @@
 //!
 //! Nothing here parses more than it must, so that a test sees what really went over the wire.
 
+pub mod frames;
 mod lab;
 mod multiplexed;
 mod peer;
+mod requests;
 mod routed;
 mod server;
 mod streams;
@@ -14,6 +16,7 @@ mod tls;
 pub use lab::{Lab, Setup};
 pub use multiplexed::{Answer, Multiplexed};
 pub use peer::{Message, Peer};
+pub use requests::{Parsed, requests};
 pub use routed::{Routed, naming};
 pub use server::{Answering, Server};
 pub use streams::{Reply, Streams, get, request};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::edits::MessageEdits;
+use super::http::{Http, Limits};
 use super::{Origin, Tls};
 use crate::config::names::{
     self, DATAPATHS, FORWARDINGS, LAYERS, LIMITED, LayerName, Limited, PROTOCOLS,
@@ -43,8 +44,8 @@ pub(in crate::config) struct Listener {
     pub(in crate::config) tunnel_idle: Field<Duration>,
     pub(in crate::config) tls_handshake: Field<Duration>,
     pub(in crate::config) tls: Tls,
-    pub(in crate::config) http_header: Option<Span>,
-    pub(in crate::config) h2: Field<bool>,
+    pub(in crate::config) http: Http,
+    pub(in crate::config) limits: Limits,
     pub(in crate::config) headers: Headers,
 }
 
@@ -85,12 +86,6 @@ impl Listener {
 
     /// A listener's keys, those that name things left out.
     pub(super) fn unnamed(section: &mut Section<'_>) -> Self {
-        section.later(&["limits"]);
-        let http = section.child("http");
-        http.later(&["mode", "methods", "trace", "connect", "upgrades", "underscores"]);
-        http.later(&["compression", "error_pages"]);
-        let h2 = http.get("h2", value::flag);
-        let http_header = http.header();
         let timeouts = section.child("timeouts");
         let tls_handshake = timeouts.get("tls_handshake", value::duration(Zero::Off));
         let request_head = timeouts.get("request_head", value::duration(Zero::Off));
@@ -122,8 +117,8 @@ impl Listener {
             tunnel_idle,
             tls_handshake,
             tls: Tls::read(section.child("tls")),
-            http_header,
-            h2,
+            http: Http::read(section.child("http")),
+            limits: Limits::read(section.child("limits")),
             headers: Headers::read(section.child("headers")),
         }
     }

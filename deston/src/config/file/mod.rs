@@ -4,6 +4,7 @@
 //! later version are named beside those of this one, so that an error can tell them from typos.
 
 mod edits;
+mod http;
 mod listener;
 mod origin;
 mod pool;
@@ -22,6 +23,7 @@ use super::section::{Field, Section};
 use super::value::{self, Zero};
 use crate::model::{Access, OnStop, XdpMode};
 pub(super) use edits::{Edits, MessageEdits};
+pub(super) use http::{Http, Limits};
 pub(super) use listener::{Listener, RateLimit};
 pub(super) use origin::Origin;
 pub(super) use pool::{Health, Outlier, Pool, Server, Sticky};

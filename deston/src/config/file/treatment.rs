@@ -41,7 +41,7 @@ impl Retry {
             on: section.get("on", names::retry_on),
             budget: section.get("budget", value::millionths),
             floor: section.get("floor", value::number(0..=1_000_000)),
-            replay_bytes: section.get("replay_bytes", size(MOST_KEPT)),
+            replay_bytes: section.get("replay_bytes", size(0..=MOST_KEPT, "up to 16MiB")),
         }
     }
 }

@@ -66,10 +66,7 @@ fn keys_of_later_versions_are_told_from_typos() {
             "[load_balancer]\nlayer = \"L7\"\n[[route]]\npool = \"default\"\nauth = \"\"\n[[server]]",
             "5:1: `auth` is not available in this version",
         ),
-        (
-            "[[server]]\nslow_start = \"5s\"",
-            "2:1: `slow_start` is not available in this version",
-        ),
+        ("[[server]]\nslow_start = \"5s\"", "2:1: `slow_start` is not available in this version"),
     ];
     for (text, expected) in cases {
         error(text, expected);

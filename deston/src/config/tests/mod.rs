@@ -4,6 +4,7 @@ mod combinations;
 mod defaults;
 mod errors;
 mod examples;
+mod http;
 mod origin;
 mod rendering;
 mod routes;

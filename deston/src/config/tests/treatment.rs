@@ -93,12 +93,13 @@ fn what_is_no_retry_is_pointed_at() {
         ("budget = 2", "2:10: `budget` must be a share from 0.0 to 1.0, not 2"),
         (
             "replay_bytes = \"64K\"",
-            "2:16: `replay_bytes` must be a size in quotes such as \"0\", \"512B\", \"64KiB\" or \
+            "2:16: `replay_bytes` must be a size in quotes up to 16MiB, such as \"512\", \"8KiB\" or \
              \"1MiB\", not \"64K\"",
         ),
         (
             "replay_bytes = \"17MiB\"",
-            "2:16: `replay_bytes` must be at most 16777216 bytes, not \"17MiB\"",
+            "2:16: `replay_bytes` must be a size in quotes up to 16MiB, such as \"512\", \"8KiB\" or \
+             \"1MiB\", not \"17MiB\"",
         ),
     ];
     for (key, expected) in cases {

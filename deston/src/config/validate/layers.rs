@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::edits::edits;
 use super::origin::accepts;
 use super::tls::tls;
-use super::{pools, reach};
+use super::{http, pools, reach};
 use crate::config::file;
 use crate::config::names::LayerName;
 use crate::config::problem::{Problem, Problems, Span};
@@ -76,8 +76,9 @@ fn l4(file: &file::Listener, problems: &Problems) -> Option<L4> {
 }
 
 fn l7(file: &file::Listener, problems: &Problems) -> Option<L7> {
+    let (rules, limits) = (http::rules(&file.http, problems), http::limits(&file.limits, problems));
     let default = L7::default();
-    let h2 = file.h2.or(default.h2);
+    let h2 = file.http.h2.or(default.h2);
     let tls = tls(&file.tls, h2.unwrap_or(true), problems);
     let timeouts = default.timeouts;
     Some(L7 {
@@ -92,6 +93,8 @@ fn l7(file: &file::Listener, problems: &Problems) -> Option<L7> {
         },
         tls: tls?,
         h2: h2?,
+        rules: rules?,
+        limits: limits?,
         routes: default.routes,
         edits: Arc::new(edits(&file.headers.edits)?),
         forwarded: file.origin.forwarded.or(default.forwarded)?,
@@ -105,7 +108,7 @@ fn written<T: Clone>(key: &'static str, field: &Field<T>) -> Written {
     (key, field.given().map(|at| at.key.clone()))
 }
 
-fn l7_keys(file: &file::Listener) -> [Written; 7] {
+fn l7_keys(file: &file::Listener) -> [Written; 8] {
     // It bounds headers of the PROXY protocol, too.
     let handshake = if accepts(file) { None } else { Some(&file.tls_handshake) };
     [
@@ -114,7 +117,8 @@ fn l7_keys(file: &file::Listener) -> [Written; 7] {
         written("stream_idle", &file.stream_idle),
         ("tls_handshake", handshake.and_then(|field| written("", field).1)),
         ("tls", file.tls.header.clone()),
-        ("http", file.http_header.clone()),
+        ("http", file.http.header.clone()),
+        ("limits", file.limits.header.clone()),
         ("headers", file.headers.header.clone().or(file.origin.headers.clone())),
     ]
 }

@@ -6,6 +6,7 @@
 
 mod edits;
 mod guard;
+mod http;
 mod layers;
 mod listeners;
 mod origin;

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -17,6 +17,7 @@ use super::error::{Error, Side};
 use super::exchange::exchange;
 use super::forwarded::{self, Told};
 use super::headers::{self, Upgrade};
+use super::hops;
 use super::route::{Routed, route};
 use super::upgrade::Tunnel;
 use super::upstream::Upstream;
@@ -24,7 +25,7 @@ use super::validate::{self, Coding, Refusal};
 use super::websocket::Extended;
 use super::{respond, upgrade, versions};
 use crate::live::Serving;
-use crate::model::{ForwardedFields, Layer};
+use crate::model::{L7, Layer, Limits, Rules};
 
 /// What a request says about its response.
 struct Asked {
@@ -45,7 +46,11 @@ pub(super) async fn answer(
         Err(error) => {
             report(&downstream, &error);
             downstream.clock.response_ended();
-            respond::error(&error)
+            let mut response = respond::error(&error);
+            if let Error::Refused(Refusal::Method) = error {
+                allow(&mut response, &downstream);
+            }
+            response
         }
     };
     if downstream.is_stream() {
@@ -66,9 +71,16 @@ async fn forward(
     downstream.clock.request_begins(l7.timeouts);
     downstream.set_named(downstream.client.address);
     let (mut head, body) = request.into_parts();
-    let extended = Extended::of(&mut head);
-    validate::head(&mut head)?;
+    let extended = Extended::of(&mut head, &l7.rules);
+    if !downstream.is_stream() {
+        downstream.heads.check(&head.headers, l7.rules.mode)?;
+    }
+    validate::head(&mut head, &l7.rules, &l7.limits)?;
+    validate::length(&mut head.headers, &l7.limits)?;
     covered(&head, downstream)?;
+    if let Some(response) = hops::count(&mut head, &l7.rules)? {
+        return Ok(answered(response, &body, downstream));
+    }
     let step = downstream.client.step(l7.forwarded);
     let told = forwarded::read(&head.headers, &step, &serving.listener.origin);
     admit(told.as_ref(), &serving, downstream)?;
@@ -79,18 +91,18 @@ async fn forward(
         }
         Routed::Answered(response) => return Ok(answered(*response, &body, downstream)),
     };
-    let upgrade = asked_upgrade(&head, &body, extended.is_some());
+    let upgrade = asked_upgrade(&head, &body, extended.is_some(), &l7.rules);
     if head.version == Version::HTTP_2 {
         versions::downgrade(&mut head.headers, body.is_end_stream());
     }
-    let asked = prepare(&mut head, &serving, downstream, told.as_ref(), upgrade, extended);
+    let asked = prepare(&mut head, &serving, l7, downstream, told.as_ref(), upgrade, extended);
     edits.edit_request(&mut head.headers);
-    let body = RequestBody::new(body, downstream);
+    let body = RequestBody::new(body, downstream, l7.limits.body_bytes);
     let request = Request::from_parts(head, body);
-    let (response, upstream) = exchange(request, pool, downstream).await?;
+    let (response, upstream) = exchange(request, pool, downstream, &l7.limits).await?;
     let uploading = downstream.clock.phase() == Phase::Uploading;
     downstream.clock.replying();
-    let mut response = reply(response, upstream, asked, downstream)?;
+    let mut response = reply(response, upstream, asked, downstream, &l7.limits)?;
     edits.edit_response(response.headers_mut());
     if uploading && !response.status().is_success() {
         // The rest of the request is of no use to anyone. A success may go on both ways.
@@ -139,13 +151,22 @@ fn covered(head: &request::Parts, downstream: &Downstream) -> Result<(), Refusal
     }
 }
 
-/// RFC 6455 4.1: a GET of HTTP/1.1 without a body.
-fn asked_upgrade(head: &request::Parts, body: &Incoming, extended: bool) -> Upgrade {
-    let may = extended || head.method == Method::GET && head.version == Version::HTTP_11;
-    if may && body.is_end_stream() && headers::asks_for_websocket(&head.headers) {
-        Upgrade::WebSocket
-    } else {
-        Upgrade::None
+/// The methods that the listener takes.
+fn allow(response: &mut Response<ReplyBody>, downstream: &Downstream) {
+    if let Layer::L7(l7) = &downstream.client.listener.serving().listener.layer {
+        response.headers_mut().insert(ALLOW, respond::allow(&l7.rules));
+    }
+}
+
+/// RFC 9110 7.8: a request of HTTP/1.1, here without a body. A WebSocket needs a GET (RFC 6455 4.1).
+fn asked_upgrade(head: &request::Parts, body: &Incoming, extended: bool, rules: &Rules) -> Upgrade {
+    let may = extended || head.version == Version::HTTP_11;
+    if !may || !body.is_end_stream() {
+        return Upgrade::None;
+    }
+    match headers::asked(&head.headers, &rules.upgrades) {
+        Upgrade::To(token) if token == "websocket" && head.method != Method::GET => Upgrade::None,
+        asked @ (Upgrade::To(_) | Upgrade::None) => asked,
     }
 }
 
@@ -153,6 +174,7 @@ fn asked_upgrade(head: &request::Parts, body: &Incoming, extended: bool) -> Upgr
 fn prepare(
     head: &mut request::Parts,
     serving: &Serving,
+    l7: &L7,
     downstream: &Downstream,
     told: Option<&Told>,
     upgrade: Upgrade,
@@ -166,12 +188,9 @@ fn prepare(
             head.headers.insert(HOST, header_value(serving.listener.address));
         }
     }
-    let fields = match &serving.listener.layer {
-        Layer::L7(l7) => l7.forwarded,
-        Layer::L4(_) => ForwardedFields::Off,
-    };
-    let step = downstream.client.step(fields);
-    let trailers = headers::forward(&mut head.headers, &step, told, upgrade);
+    let step = downstream.client.step(l7.forwarded);
+    let underscores = l7.rules.underscores;
+    let trailers = headers::forward(&mut head.headers, &step, told, &upgrade, underscores);
     // hyper's hold on the client's socket: the tunnel takes it another way.
     head.extensions.clear();
     Asked { upgrade, extended, trailers: downstream.is_stream() || trailers && speaks_1_1 }
@@ -183,6 +202,7 @@ fn reply(
     mut upstream: Upstream,
     asked: Asked,
     downstream: &Rc<Downstream>,
+    limits: &Limits,
 ) -> Result<Response<ReplyBody>, Error> {
     let server = upstream.server().address();
     let (mut head, incoming) = response.into_parts();
@@ -192,10 +212,10 @@ fn reply(
         head.headers.remove(CONTENT_LENGTH);
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        if asked.upgrade != Upgrade::WebSocket || !headers::is_websocket(&head.headers) {
+        if !headers::grants(&head.headers, &asked.upgrade) {
             return Err(Error::UnaskedUpgrade { server });
         }
-        headers::reply(&mut head.headers, asked.upgrade, false);
+        headers::reply(&mut head.headers, &asked.upgrade, false);
         let idle = downstream.clock.timeouts().tunnel_idle;
         let tunnel = Tunnel::new(upstream, idle).ok_or(Error::UnaskedUpgrade { server })?;
         head.extensions.clear();
@@ -212,11 +232,14 @@ fn reply(
     if is_tunnel(asked.extended.as_ref(), head.status) {
         return Err(Error::NoUpgrade { server });
     }
+    if head.headers.len() > usize::from(limits.headers) {
+        return Err(Error::ResponseFields { server });
+    }
     match validate::coding_of(&head.headers) {
         Coding::None | Coding::Chunked => {}
         Coding::Repeated | Coding::Unknown => return Err(Error::ResponseFraming { server }),
     }
-    if let Some(kept) = headers::reply(&mut head.headers, Upgrade::None, asked.trailers) {
+    if let Some(kept) = headers::reply(&mut head.headers, &Upgrade::None, asked.trailers) {
         let limit = upstream.idle_limit().min(below(kept));
         upstream.set_idle_limit(limit);
     }

@@ -10,6 +10,8 @@ use hyper::body::Incoming;
 
 use super::downstream::Downstream;
 use super::replay::Kept;
+use super::trailers;
+use super::upload::{BodyError, Upload};
 use super::upstream::{Upstream, unwoken};
 
 /// A request's body, on its way to a server.
@@ -17,23 +19,18 @@ pub(super) enum RequestBody {
     /// There is none.
     None,
     /// As the client sends it.
-    Streamed {
-        /// hyper's end of it.
-        incoming: Incoming,
-        /// Whose clock runs.
-        downstream: Rc<Downstream>,
-    },
+    Streamed(Upload),
     /// The same, to be sent again if need be.
     Kept(Kept),
 }
 
 impl RequestBody {
-    /// Forwards what the client sends.
-    pub(super) fn new(incoming: Incoming, downstream: &Rc<Downstream>) -> Self {
+    /// Forwards what the client sends, `limit` bytes at most; 0: any number.
+    pub(super) fn new(incoming: Incoming, downstream: &Rc<Downstream>, limit: u64) -> Self {
         if incoming.is_end_stream() {
             Self::None
         } else {
-            Self::Streamed { incoming, downstream: Rc::clone(downstream) }
+            Self::Streamed(Upload::new(incoming, downstream, limit))
         }
     }
 
@@ -41,30 +38,28 @@ impl RequestBody {
     pub(super) fn is_none(&self) -> bool {
         match self {
             Self::None => true,
-            Self::Streamed { .. } | Self::Kept(_) => false,
+            Self::Streamed(_) | Self::Kept(_) => false,
         }
     }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::None => Poll::Ready(None),
             Self::Kept(kept) => kept.poll_frame(cx),
-            Self::Streamed { incoming, downstream } => {
-                let polled = Pin::new(&mut *incoming).poll_frame(cx);
-                downstream.clock.uploads(polled.is_ready());
-                if let Poll::Ready(Some(Ok(frame))) = &polled {
-                    downstream.received(frame.data_ref().map_or(0, Bytes::len));
-                }
-                if matches!(polled, Poll::Ready(None)) || incoming.is_end_stream() {
-                    downstream.clock.upload_ended();
+            Self::Streamed(upload) => {
+                let polled = upload.poll_frame(cx);
+                let clock = &upload.downstream().clock;
+                clock.uploads(polled.is_ready());
+                if matches!(polled, Poll::Ready(None)) || upload.is_end_stream() {
+                    clock.upload_ended();
                 }
                 polled
             }
@@ -74,7 +69,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::None => true,
-            Self::Streamed { incoming, .. } => incoming.is_end_stream(),
+            Self::Streamed(upload) => upload.is_end_stream(),
             Self::Kept(kept) => kept.is_end_stream(),
         }
     }
@@ -82,7 +77,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::None => SizeHint::with_exact(0),
-            Self::Streamed { incoming, .. } => incoming.size_hint(),
+            Self::Streamed(upload) => upload.size_hint(),
             Self::Kept(kept) => kept.size_hint(),
         }
     }
@@ -147,7 +142,7 @@ impl Streamed {
             Poll::Ready(Some(Err(_))) => self.upstream = None,
             Poll::Pending => {}
         }
-        polled
+        polled.map_ok(trailers::filtered)
     }
 
     fn end(&mut self) {

@@ -16,9 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::clock::Clock;
 use super::forwarded::Step;
 use super::http2::Open;
+use super::scan::Heads;
 use super::upgrade::Tunnel;
 use crate::live;
-use crate::model::{ForwardedFields, HttpTimeouts, Protocol};
+use crate::model::{ForwardedFields, HttpTimeouts, Layer, Limits, Protocol};
 use crate::proxy::stream::Stream;
 use crate::proxy::tls::Presented;
 use crate::proxy::worker::Worker;
@@ -64,6 +65,14 @@ impl Client {
         Step { peer: self.address, value: &self.header, scheme: self.scheme(), fields }
     }
 
+    /// How much its requests may ask for, as it is now.
+    pub(super) fn limits(&self) -> Limits {
+        match &self.listener.serving().listener.layer {
+            Layer::L7(l7) => l7.limits,
+            Layer::L4(_) => Limits::default(),
+        }
+    }
+
     /// The scheme of its requests.
     pub(super) fn scheme(&self) -> &'static str {
         if self.presented.is_some() { "https" } else { "http" }
@@ -76,6 +85,8 @@ pub(super) struct Downstream {
     pub(super) client: Rc<Client>,
     /// Its deadlines.
     pub(super) clock: Clock,
+    /// What the heads of a connection of HTTP/1 had.
+    pub(super) heads: Heads,
     /// What the connection is to become once hyper has written a 101.
     pub(super) tunnel: Cell<Option<Tunnel>>,
     /// The client that the request is of: the connection's, or one that a trusted proxy names.
@@ -96,8 +107,9 @@ impl Downstream {
     }
 
     fn new(client: &Rc<Client>, clock: Clock, open: Option<Open>) -> Self {
-        let (tunnel, named) = (Cell::new(None), Cell::new(client.address));
-        Self { client: Rc::clone(client), clock, tunnel, named, open }
+        let (heads, tunnel) = (Heads::new(), Cell::new(None));
+        let named = Cell::new(client.address);
+        Self { client: Rc::clone(client), clock, heads, tunnel, named, open }
     }
 
     /// Takes note of the client that the request is of.
@@ -173,7 +185,9 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.downstream.clock.read(buffer.filled().len() - before);
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        self.downstream.clock.read(read.len());
+        self.downstream.heads.read(read);
         Poll::Ready(Ok(()))
     }
 }

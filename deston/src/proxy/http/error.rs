@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use http::StatusCode;
 
+use super::upload;
 use super::validate::Refusal;
 use crate::proxy::connect::{self, Refused};
 
@@ -42,6 +43,12 @@ pub(super) enum Error {
     /// The response's body cannot be delimited safely.
     #[error("the response of {server} has an unknown framing")]
     ResponseFraming {
+        /// Where.
+        server: SocketAddr,
+    },
+    /// Over `headers`.
+    #[error("the response of {server} has too many fields")]
+    ResponseFields {
         /// Where.
         server: SocketAddr,
     },
@@ -100,6 +107,7 @@ impl Error {
             | Self::NotSent { .. }
             | Self::Response { .. }
             | Self::ResponseFraming { .. }
+            | Self::ResponseFields { .. }
             | Self::UnaskedUpgrade { .. }
             | Self::NoUpgrade { .. }
             | Self::Failed { .. }
@@ -114,6 +122,9 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.status(),
             Self::Denied => StatusCode::FORBIDDEN,
+            Self::RequestBody(source) if upload::is_too_large(source) => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             Self::RequestBody(_) => StatusCode::BAD_REQUEST,
             Self::Unserved(Refused::Unreachable { source, .. })
                 if source.kind() == io::ErrorKind::TimedOut =>
@@ -130,6 +141,7 @@ impl Error {
             Self::NotSent { .. }
             | Self::Response { .. }
             | Self::ResponseFraming { .. }
+            | Self::ResponseFields { .. }
             | Self::UnaskedUpgrade { .. }
             | Self::NoUpgrade { .. } => StatusCode::BAD_GATEWAY,
             Self::Failed { status, .. } => *status,

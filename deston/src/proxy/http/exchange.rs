@@ -21,7 +21,7 @@ use super::error::Error;
 use super::replay::{Spare, keep};
 use super::upstream::{Failure, Upstream};
 use crate::live::{Pool, Server};
-use crate::model::Retry;
+use crate::model::{Limits, Retry};
 use crate::proxy::connect::{Dialect, Found, Search};
 
 /// One request's way to a server.
@@ -29,6 +29,7 @@ struct Exchange<'a> {
     downstream: &'a Rc<Downstream>,
     pool: &'a Pool,
     search: Search<'a>,
+    limits: &'a Limits,
     /// Whether a pooled connection may be used.
     pooled: bool,
     /// Whether that may be one of HTTP/2.
@@ -52,6 +53,7 @@ pub(super) async fn exchange(
     request: Request<RequestBody>,
     pool: &Pool,
     downstream: &Rc<Downstream>,
+    limits: &Limits,
 ) -> Result<(Response<Incoming>, Upstream), Error> {
     pool.budget().request();
     // A connection that is to be switched cannot be shared (RFC 9113 8.6).
@@ -60,8 +62,16 @@ pub(super) async fn exchange(
     let (client, key) = downstream.origin();
     let search = Search::new(pool, client, &key, dialect);
     let total = search.timeouts().total;
-    let exchange =
-        Exchange { downstream, pool, search, pooled: true, may_share, is_told: false, retries: 0 };
+    let exchange = Exchange {
+        downstream,
+        pool,
+        search,
+        limits,
+        pooled: true,
+        may_share,
+        is_told: false,
+        retries: 0,
+    };
     let answered = exchange.run(request);
     if total == Duration::ZERO {
         return answered.await;
@@ -222,7 +232,7 @@ impl Exchange<'_> {
             Found::Fresh(connected) => {
                 let server = connected.slot.server().address();
                 self.is_told = connected.is_told;
-                let spoken = Upstream::new(connected).await;
+                let spoken = Upstream::new(connected, self.limits).await;
                 let (upstream, shared) =
                     spoken.map_err(|source| Error::NotSent { server, source })?;
                 let to_share = shared.filter(|_| !self.is_told);

@@ -12,6 +12,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::forwarded::{self, Step, Told};
+use crate::model::Underscores;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -37,12 +38,12 @@ const CLAIMS: [&str; 13] = [
 ];
 
 /// Whether a message ends its connection's life as HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Upgrade {
     /// The fields that ask for an upgrade are removed.
     None,
-    /// A WebSocket is asked for, or granted.
-    WebSocket,
+    /// A tunnel of this protocol is asked for, or granted.
+    To(HeaderValue),
 }
 
 /// A field that is not simply passed on.
@@ -113,17 +114,32 @@ fn special(name: &HeaderName) -> Option<Special> {
     })
 }
 
-/// Whether the request asks to become a WebSocket (RFC 6455 4.1). Any other upgrade is not offered.
-pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    headers.get(UPGRADE).is_some() && is_websocket(headers)
+/// The tunnel that a request asks to become: one of `tokens`, which are in lower case. No other
+/// upgrade is offered.
+pub(super) fn asked(headers: &HeaderMap, tokens: &[String]) -> Upgrade {
+    if !headers.contains_key(UPGRADE) {
+        return Upgrade::None;
+    }
+    let token = tokens.iter().find(|token| names(headers, token.as_bytes()));
+    match token.map(|token| HeaderValue::from_str(token)) {
+        Some(Ok(token)) => Upgrade::To(token),
+        Some(Err(_)) | None => Upgrade::None,
+    }
 }
 
-/// Whether `Upgrade` names exactly `websocket`, and `Connection` nominates it.
-pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
+/// Whether a response becomes the tunnel that was asked for.
+pub(super) fn grants(headers: &HeaderMap, asked: &Upgrade) -> bool {
+    match asked {
+        Upgrade::None => false,
+        Upgrade::To(token) => names(headers, token.as_bytes()),
+    }
+}
+
+/// Whether `Upgrade` names exactly `token`, and `Connection` nominates it (RFC 9110 7.8).
+fn names(headers: &HeaderMap, token: &[u8]) -> bool {
     let mut tokens = headers.get_all(UPGRADE).iter();
-    let named =
-        tokens.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
-            && tokens.next().is_none();
+    let named = tokens.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(token))
+        && tokens.next().is_none();
     named && nominees(headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"))
 }
 
@@ -133,7 +149,8 @@ pub(super) fn forward(
     headers: &mut HeaderMap,
     step: &Step<'_>,
     told: Option<&Told>,
-    upgrade: Upgrade,
+    upgrade: &Upgrade,
+    underscores: Underscores,
 ) -> bool {
     let found = Found::of(headers);
     let trailers_wanted = found.has(Special::Te) && accepts_trailers(headers);
@@ -147,14 +164,14 @@ pub(super) fn forward(
         }
     }
     if found.has(Special::Underscore) {
-        remove_underscored(headers);
+        remove_underscored(headers, underscores);
     }
     if chunked {
         // Explicit: hyper's client would send the body of a GET without any framing.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     match upgrade {
-        Upgrade::WebSocket => switch(headers),
+        Upgrade::To(token) => switch(headers, token),
         Upgrade::None if trailers_wanted => {
             headers.insert(TE, HeaderValue::from_static("trailers"));
             // RFC 9110 10.1.4: TE concerns this connection, so Connection nominates it.
@@ -168,7 +185,11 @@ pub(super) fn forward(
 
 /// Prepares a response's fields for a client, who takes trailers or not. Returns how long the server keeps an unused
 /// connection open, if it says so.
-pub(super) fn reply(headers: &mut HeaderMap, upgrade: Upgrade, trailers: bool) -> Option<Duration> {
+pub(super) fn reply(
+    headers: &mut HeaderMap,
+    upgrade: &Upgrade,
+    trailers: bool,
+) -> Option<Duration> {
     let found = Found::of(headers);
     let kept = if found.has(Special::KeepAlive) { keep_alive_timeout(headers) } else { None };
     let chunked = found.has(Special::TransferEncoding);
@@ -178,14 +199,14 @@ pub(super) fn reply(headers: &mut HeaderMap, upgrade: Upgrade, trailers: bool) -
         headers.remove(CONTENT_LENGTH);
     }
     match upgrade {
-        Upgrade::WebSocket => switch(headers),
+        Upgrade::To(token) => switch(headers, token),
         Upgrade::None => {}
     }
     kept
 }
 
-fn switch(headers: &mut HeaderMap) {
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+fn switch(headers: &mut HeaderMap, token: &HeaderValue) {
+    headers.insert(UPGRADE, token.clone());
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
 }
 
@@ -255,12 +276,22 @@ fn is_protected(name: &HeaderName) -> bool {
 
 /// Fields whose names hold `_`: programs behind CGI-like interfaces read `X_Forwarded_For` and
 /// `X-Forwarded-For` alike.
-fn remove_underscored(headers: &mut HeaderMap) {
-    let names: Vec<HeaderName> =
-        headers.keys().filter(|name| has_underscore(name.as_str())).cloned().collect();
+fn remove_underscored(headers: &mut HeaderMap, underscores: Underscores) {
+    let is_dropped = |name: &&HeaderName| match underscores {
+        Underscores::Drop => has_underscore(name.as_str()),
+        Underscores::Keep => has_underscore(name.as_str()) && is_taken_for_ours(name.as_str()),
+    };
+    let names: Vec<HeaderName> = headers.keys().filter(is_dropped).cloned().collect();
     for name in names {
         headers.remove(name);
     }
+}
+
+/// Whether a program that takes `_` for `-` finds a field of a proxy, of framing or of routing.
+fn is_taken_for_ours(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    HeaderName::from_bytes(name.as_bytes())
+        .is_ok_and(|name| special(&name).is_some() || is_protected(&name))
 }
 
 /// Looks at every byte: a name is too short for a search that may stop early to pay.
@@ -276,13 +307,18 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
         .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
+/// Whether a field may come after the content (RFC 9110 6.5.1).
+pub(super) fn may_come_late(name: &HeaderName) -> bool {
+    special(name).is_none() && !is_protected(name) && !is_early(name)
+}
+
 /// What `Trailer` announces, without fields that must not come late (RFC 9110 6.5.1).
 fn announced_trailers(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut names = String::new();
     for value in headers.get_all(TRAILER) {
         for token in value.as_bytes().split(|&byte| byte == b',') {
             let Ok(name) = HeaderName::from_bytes(token.trim_ascii()) else { continue };
-            if special(&name).is_some() || is_protected(&name) || is_early(&name) {
+            if !may_come_late(&name) {
                 continue;
             }
             if !names.is_empty() {
@@ -340,15 +376,19 @@ mod tests {
         Step { peer, value: &CLIENT, scheme: "http", fields: crate::model::ForwardedFields::X }
     }
 
+    fn forwarded_as(headers: &mut HeaderMap, upgrade: &Upgrade, underscores: Underscores) {
+        forward(headers, &step(), None, upgrade, underscores);
+    }
+
     fn forwarded(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = map(fields);
-        forward(&mut headers, &step(), None, Upgrade::None);
+        forwarded_as(&mut headers, &Upgrade::None, Underscores::Drop);
         headers
     }
 
     fn replied(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = map(fields);
-        reply(&mut headers, Upgrade::None, true);
+        reply(&mut headers, &Upgrade::None, true);
         headers
     }
 
@@ -381,12 +421,29 @@ mod tests {
         }
     }
 
+    /// S4
     #[test]
     fn a_client_cannot_name_forwarding_fields_with_underscores() {
         let headers = forwarded(&[("host", "a"), ("x_forwarded_for", "10.0.0.1"), ("a_b", "1")]);
         assert!(headers.keys().all(|name| !name.as_str().contains('_')));
     }
 
+    /// S4
+    #[test]
+    fn kept_underscores_still_name_no_field_of_a_proxy() {
+        let mut headers = map(&[
+            ("a_b", "1"),
+            ("x_forwarded_for", "10.0.0.1"),
+            ("x_real-ip", "10.0.0.1"),
+            ("content_length", "1"),
+            ("true_client_ip", "1"),
+        ]);
+        forwarded_as(&mut headers, &Upgrade::None, Underscores::Keep);
+        let kept: Vec<_> = headers.keys().filter(|name| has_underscore(name.as_str())).collect();
+        assert_eq!(kept, ["a_b"]);
+    }
+
+    /// P1
     #[test]
     fn fields_of_the_connection_stay_on_it() {
         for fields in [forwarded, replied] {
@@ -416,6 +473,7 @@ mod tests {
         }
     }
 
+    /// P2
     #[test]
     fn what_routing_framing_and_trust_rest_on_cannot_be_nominated_away() {
         let headers = forwarded(&[
@@ -439,6 +497,7 @@ mod tests {
         assert!(!forwarded(&[("host", "a"), ("te", "gzip")]).contains_key("te"));
     }
 
+    /// P4
     #[test]
     fn announced_trailers_pass_but_not_those_that_must_come_early() {
         let fields = [
@@ -474,7 +533,8 @@ mod tests {
 
     #[test]
     fn only_a_nominated_websocket_is_an_upgrade() {
-        let asks = |fields: &[_]| asks_for_websocket(&map(fields));
+        let tokens = ["websocket".to_owned()];
+        let asks = |fields: &[_]| asked(&map(fields), &tokens) != Upgrade::None;
         assert!(asks(&[("upgrade", "WebSocket"), ("connection", "keep-alive, Upgrade")]));
         assert!(!asks(&[("upgrade", "websocket"), ("connection", "keep-alive")]));
         assert!(!asks(&[("upgrade", "h2c"), ("connection", "upgrade")]));
@@ -491,7 +551,8 @@ mod tests {
             ("sec-websocket-key", "x"),
             ("x-mine", "1"),
         ]);
-        forward(&mut headers, &step(), None, Upgrade::WebSocket);
+        let upgrade = asked(&headers, &["websocket".to_owned()]);
+        forwarded_as(&mut headers, &upgrade, Underscores::Drop);
         assert_eq!(headers["connection"], "upgrade");
         assert_eq!(headers["upgrade"], "websocket");
         assert!(headers.contains_key("sec-websocket-key"));
@@ -500,7 +561,7 @@ mod tests {
 
     #[test]
     fn the_servers_keep_alive_is_read() {
-        let timeout = |value| reply(&mut map(&[("keep-alive", value)]), Upgrade::None, true);
+        let timeout = |value| reply(&mut map(&[("keep-alive", value)]), &Upgrade::None, true);
         assert_eq!(timeout("timeout=5, max=100"), Some(Duration::from_secs(5)));
         assert_eq!(timeout("max=100, Timeout = 7"), Some(Duration::from_secs(7)));
         assert_eq!(timeout("timeout=soon"), None);

@@ -16,7 +16,7 @@ use super::clock::Phase;
 use super::downstream::{Downstream, Socket};
 use super::serve::End;
 use super::timer::Timer;
-use super::validate::HEADER_BYTES;
+use crate::model::DEFAULT_HEADERS;
 use crate::proxy::stream::Stream;
 
 /// What woke a connection.
@@ -32,10 +32,14 @@ pub(super) async fn requests(stream: Stream, downstream: &Rc<Downstream>) -> (En
     let mut timer = Timer::default();
     let socket = Socket::new(stream, Rc::clone(downstream));
     let service = service_fn(|request| answer(Rc::clone(downstream), request));
-    let mut connection = http1::Builder::new()
-        .header_read_timeout(None)
-        .max_header_size(HEADER_BYTES)
-        .serve_connection(TokioIo::new(socket), service);
+    let limits = downstream.client.limits();
+    let mut builder = http1::Builder::new();
+    builder.header_read_timeout(None).max_header_size(limits.header_bytes as usize);
+    if limits.headers > DEFAULT_HEADERS {
+        // Told, hyper allocates their places for each request.
+        builder.max_headers(limits.headers.into());
+    }
+    let mut connection = builder.serve_connection(TokioIo::new(socket), service);
 
     let mut draining = downstream.client.worker.closing.clone();
     let mut event = run(&mut connection, downstream, &mut timer, draining.draining()).await;

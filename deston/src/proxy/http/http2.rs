@@ -2,7 +2,9 @@
 //! its own, and the connection has one for standing idle.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error as _;
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -20,9 +22,9 @@ use super::answer::answer;
 use super::body::ReplyBody;
 use super::clock::Phase;
 use super::downstream::{Client, Downstream};
+use super::flood::Guarded;
 use super::serve::End;
 use super::timer::Timer;
-use super::validate::HEADER_BYTES;
 use crate::model::HttpTimeouts;
 use crate::proxy::stream::Stream;
 
@@ -52,11 +54,11 @@ pub(super) async fn requests(
         })
     };
     let mut connection = http2::Builder::new(Streams::executor(&streams))
-        .max_header_list_size(HEADER_BYTES as u32)
+        .max_header_list_size(client.limits().header_bytes)
         .max_concurrent_streams(STREAMS)
         .max_send_buf_size(SEND_BUFFER)
         .enable_connect_protocol()
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Guarded::new(stream)), service);
 
     let mut draining = client.worker.closing.clone();
     let end = match run(&mut connection, &streams, draining.draining()).await {
@@ -77,7 +79,7 @@ pub(super) async fn requests(
 /// Lets hyper work until it is done or nothing has been asked for long enough; `None` once `signal`
 /// has come.
 async fn run<S>(
-    connection: &mut http2::Connection<TokioIo<&mut Stream>, S, Spawn>,
+    connection: &mut http2::Connection<TokioIo<Guarded<'_, Stream>>, S, Spawn>,
     streams: &Streams,
     signal: impl Future<Output = ()>,
 ) -> Option<End>
@@ -105,7 +107,10 @@ fn how(ended: hyper::Result<()>) -> End {
         Ok(()) => End::Finished,
         Err(error) => {
             tracing::debug!(%error, "a client's connection broke");
-            End::Broken
+            // A reset could overtake the GOAWAY that says what the client did. No stream can look
+            // whole for it: each has an end of its own.
+            let is_lost = error.source().is_some_and(|source| source.is::<io::Error>());
+            if is_lost { End::Broken } else { End::Finished }
         }
     }
 }

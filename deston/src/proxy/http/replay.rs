@@ -1,22 +1,19 @@
 //! A request that may have to be sent again: its head, and what was read of its body.
 
 use std::cell::RefCell;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 
 use super::body::RequestBody;
-use super::downstream::Downstream;
+use super::upload::{BodyError, Upload};
 
 /// A body that the attempts to send a request share, one after the other.
 struct Source {
-    incoming: Incoming,
-    downstream: Rc<Downstream>,
+    upload: Upload,
     /// The attempt that reads.
     attempt: u32,
     /// What was read, as long as all of it is kept.
@@ -49,9 +46,7 @@ pub(super) struct Spare {
 /// Keeps up to `limit` bytes of a request's body.
 pub(super) fn keep(request: Request<RequestBody>, limit: usize) -> Request<RequestBody> {
     request.map(|body| match body {
-        RequestBody::Streamed { incoming, downstream } => {
-            RequestBody::Kept(Kept::new(incoming, downstream, limit))
-        }
+        RequestBody::Streamed(upload) => RequestBody::Kept(Kept::new(upload, limit)),
         RequestBody::None | RequestBody::Kept(_) => body,
     })
 }
@@ -62,7 +57,7 @@ impl Spare {
         let source = match request.body() {
             RequestBody::None => None,
             RequestBody::Kept(kept) => Some(Rc::clone(&kept.source)),
-            RequestBody::Streamed { .. } => return None,
+            RequestBody::Streamed(_) => return None,
         };
         let mut head = Request::new(());
         *head.method_mut() = request.method().clone();
@@ -86,11 +81,10 @@ impl Spare {
 }
 
 impl Kept {
-    fn new(incoming: Incoming, downstream: Rc<Downstream>, limit: usize) -> Self {
-        let length = incoming.size_hint().exact();
+    fn new(upload: Upload, limit: usize) -> Self {
+        let length = upload.size_hint().exact();
         let source = Source {
-            incoming,
-            downstream,
+            upload,
             attempt: 0,
             kept: Vec::new(),
             limit,
@@ -116,7 +110,7 @@ impl Kept {
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let source = &mut *self.source.borrow_mut();
         if source.attempt != self.attempt {
             // Another attempt reads. An end here could be taken for that of the body.
@@ -133,7 +127,7 @@ impl Kept {
             trailers.map(|trailers| Ok(Frame::trailers(trailers)))
         } else {
             let polled = source.poll(cx);
-            source.downstream.clock.uploads(polled.is_ready());
+            source.upload.downstream().clock.uploads(polled.is_ready());
             let read = ready!(polled);
             self.replayed = source.kept.len();
             self.trailers_sent = source.trailers.is_some();
@@ -143,7 +137,7 @@ impl Kept {
             self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
         }
         if polled.is_none() || source.is_read() && self.replayed == source.kept.len() {
-            source.downstream.clock.upload_ended();
+            source.upload.downstream().clock.upload_ended();
         }
         Poll::Ready(polled)
     }
@@ -164,15 +158,14 @@ impl Kept {
 
 impl Source {
     fn is_read(&self) -> bool {
-        self.ended || self.incoming.is_end_stream()
+        self.ended || self.upload.is_end_stream()
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let read = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let read = ready!(self.upload.poll_frame(cx));
         match &read {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    self.downstream.received(data.len());
                     self.keep(data);
                 } else if let Some(trailers) = frame.trailers_ref() {
                     self.trailers = Some(trailers.clone());

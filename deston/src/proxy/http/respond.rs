@@ -6,6 +6,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::body::ReplyBody;
 use super::error::{Error, Side};
+use crate::model::Rules;
 
 /// Seconds after which a client may try again when servers are full or down: health checks and
 /// finished requests change that within about a second.
@@ -22,6 +23,16 @@ pub(super) const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     content-length: 20\r\n\
     \r\n\
     408 Request Timeout\n";
+
+/// What `Allow` says: the methods of the listener, or those that are registered and forwarded.
+pub(super) fn allow(rules: &Rules) -> HeaderValue {
+    if rules.methods.is_empty() {
+        return METHODS;
+    }
+    let names: Vec<&str> = rules.methods.iter().map(http::Method::as_str).collect();
+    // Tokens and commas are valid.
+    HeaderValue::try_from(names.join(", ")).unwrap_or(METHODS)
+}
 
 /// The answer to a request that no server answered.
 pub(super) fn error(error: &Error) -> Response<ReplyBody> {

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::live::View;
-    use crate::model::{Layer, Treatment};
+    use crate::model::{Layer, Limits, Rules, Treatment};
 
     /// What serves a listener with routes between the pools `default` and `other`.
     fn serving(routes: &str) -> Serving {
@@ -150,7 +150,7 @@ mod tests {
 
     /// Routes a head: the pool's name and the target, or the answer's status.
     fn routed(head: &mut Parts, serving: &Serving) -> Result<(String, String), StatusCode> {
-        validate::head(head).map_err(Refusal::status)?;
+        validate::head(head, &Rules::default(), &Limits::default()).map_err(Refusal::status)?;
         let Layer::L7(l7) = &serving.listener.layer else { panic!("layer 7") };
         match route(head, l7, serving).map_err(Refusal::status)? {
             Routed::To(pool, _) => Ok((pool.name().to_owned(), head.uri.to_string())),

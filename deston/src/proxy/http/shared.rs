@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use super::body::RequestBody;
 use super::clock::Clock;
 use super::upstream::Failure;
-use super::validate::HEADER_BYTES;
 use crate::live::Server;
+use crate::model::Limits;
 use crate::proxy::stream::Stream;
 
 /// Streams that one connection is given at once, whatever the server allows: RFC 9113 6.5.2 advises
@@ -53,9 +53,13 @@ pub(super) struct Lease {
 
 impl Shared {
     /// Speaks HTTP/2 on a connected socket.
-    pub(super) async fn new(stream: Stream, server: Arc<Server>) -> Result<Self, hyper::Error> {
+    pub(super) async fn new(
+        stream: Stream,
+        server: Arc<Server>,
+        limits: &Limits,
+    ) -> Result<Self, hyper::Error> {
         let (sender, connection) = http2::Builder::new(Spawn)
-            .max_header_list_size(HEADER_BYTES as u32)
+            .max_header_list_size(limits.header_bytes)
             .handshake(TokioIo::new(stream))
             .await?;
         tokio::task::spawn_local(async move {

@@ -15,6 +15,7 @@ use super::shared::Shared;
 use super::wire::Wire;
 use super::{shared, versions};
 use crate::live::{IdleSlot, Server, Slot};
+use crate::model::Limits;
 use crate::proxy::connect;
 use crate::proxy::stream::Stream;
 
@@ -80,13 +81,14 @@ impl Upstream {
     /// kept for other requests.
     pub(super) async fn new(
         connected: connect::Upstream,
+        limits: &Limits,
     ) -> Result<(Self, Option<Shared>), hyper::Error> {
         let connect::Upstream { stream, slot, is_h2, is_told: _ } = connected;
         let (link, shared) = if is_h2 {
-            let shared = Shared::new(stream, Arc::clone(slot.server())).await?;
+            let shared = Shared::new(stream, Arc::clone(slot.server()), limits).await?;
             (Link::Http2(shared.lease()), Some(shared))
         } else {
-            (Link::Http1(Box::new(Wire::new(stream).await?)), None)
+            (Link::Http1(Box::new(Wire::new(stream, limits).await?)), None)
         };
         Ok((Self { link, reused: false, idle_limit: Duration::ZERO, slot }, shared))
     }

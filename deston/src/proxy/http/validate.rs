@@ -6,24 +6,20 @@
 //! lets through. What its types do not show stays as it normalises it: a parser of our own beside
 //! hyper's could differ from it, which is how requests are smuggled.
 
-use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
-/// Longest request head, in bytes; hyper answers 431 beyond it.
-pub(super) const HEADER_BYTES: usize = 32 * 1024;
-
-/// Longest request target, in bytes.
-pub(super) const URI_BYTES: usize = 8 * 1024;
+use crate::model::{Limits, Mode, Rules};
 
 /// Why a request was not forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
-    /// CONNECT and TRACE.
+    /// CONNECT, TRACE unless it is allowed, and what `methods` does not have.
     #[error("method is not allowed")]
     Method,
-    /// Over `URI_BYTES`.
+    /// Over `uri_bytes`.
     #[error("request target is too long")]
     TargetTooLong,
     /// Not a path, nor an absolute http URI, nor `*` of an OPTIONS request.
@@ -50,6 +46,24 @@ pub(super) enum Refusal {
     /// A WebSocket where a route answers by itself.
     #[error("no WebSocket is served here")]
     NoTunnel,
+    /// Not one number.
+    #[error("Content-Length is malformed")]
+    Length,
+    /// With `Content-Length` and `Transfer-Encoding`.
+    #[error("Content-Length stands beside Transfer-Encoding")]
+    FramedTwice,
+    /// Chunked, and sent before the body ahead of it had been taken.
+    #[error("a chunked request was sent too early")]
+    Unseen,
+    /// Over `headers`.
+    #[error("there are too many fields")]
+    TooManyFields,
+    /// Over `body_bytes`, as `Content-Length` says.
+    #[error("the body is too large")]
+    BodyTooLarge,
+    /// No number.
+    #[error("Max-Forwards is malformed")]
+    MaxForwards,
     /// The connection's certificate is for other hosts.
     #[error("Host is not one that the certificate is for")]
     Misdirected,
@@ -70,7 +84,13 @@ impl Refusal {
             | Self::HostMalformed
             | Self::HostDiffers
             | Self::NoTunnel
-            | Self::CodingRepeated => StatusCode::BAD_REQUEST,
+            | Self::CodingRepeated
+            | Self::Length
+            | Self::FramedTwice
+            | Self::Unseen
+            | Self::MaxForwards => StatusCode::BAD_REQUEST,
+            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::CodingUnknown => StatusCode::NOT_IMPLEMENTED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
@@ -79,18 +99,30 @@ impl Refusal {
 }
 
 /// Refuses a head that must not be forwarded, and brings its target to origin form.
-pub(super) fn head(head: &mut Parts) -> Result<(), Refusal> {
-    method(&head.method)?;
+pub(super) fn head(head: &mut Parts, rules: &Rules, limits: &Limits) -> Result<(), Refusal> {
+    method(&head.method, rules)?;
+    if head.headers.len() > usize::from(limits.headers) {
+        return Err(Refusal::TooManyFields);
+    }
     let named = head.version == Version::HTTP_2 && head.uri.authority().is_some();
     let optional = named || head.version == Version::HTTP_10;
     let host = host(&head.headers, optional)?;
-    let origin = target(&head.method, &head.uri, host)?;
+    let mut differs = false;
+    let origin = match target(&head.method, &head.uri, host, limits) {
+        Err(Refusal::HostDiffers) if rules.mode == Mode::Lenient => {
+            // RFC 9112 3.2.2: the target counts.
+            differs = true;
+            target(&head.method, &head.uri, None, limits)?
+        }
+        other => other?,
+    };
     coding(&head.headers)?;
     expectation(&head.headers)?;
     if let Some(path) = origin {
         let target = std::mem::replace(&mut head.uri, Uri::from(path));
         // RFC 9112 3.2.2: what the target names, also where HTTP/1.0 has no Host.
-        if let (false, Some(named)) = (head.headers.contains_key(HOST), target.authority()) {
+        let has_host = head.headers.contains_key(HOST) && !differs;
+        if let (false, Some(named)) = (has_host, target.authority()) {
             let named = HeaderValue::from_str(named.as_str()).map_err(|_| Refusal::Target)?;
             head.headers.insert(HOST, named);
         }
@@ -99,11 +131,38 @@ pub(super) fn head(head: &mut Parts) -> Result<(), Refusal> {
 }
 
 /// RFC 9110 9.3.6 and 9.3.8: a tunnel to anywhere, and a reflection of credentials.
-fn method(method: &Method) -> Result<(), Refusal> {
-    match *method {
-        Method::CONNECT | Method::TRACE => Err(Refusal::Method),
-        _ => Ok(()),
+fn method(method: &Method, rules: &Rules) -> Result<(), Refusal> {
+    let is_taken = match *method {
+        Method::CONNECT => false,
+        Method::TRACE if !rules.trace => false,
+        _ => rules.methods.is_empty() || rules.methods.contains(method),
+    };
+    if is_taken { Ok(()) } else { Err(Refusal::Method) }
+}
+
+/// RFC 9110 8.6: one number, which may be repeated. hyper sees to that in HTTP/1, but h2 takes an
+/// empty one for zero. Refuses a body that says to be too long.
+pub(super) fn length(headers: &mut HeaderMap, limits: &Limits) -> Result<(), Refusal> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = values.next() else { return Ok(()) };
+    let digits = first.as_bytes();
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let length = first.to_str().ok().and_then(|length| length.parse::<u64>().ok());
+    let Some(length) = length.filter(|_| is_number) else { return Err(Refusal::Length) };
+    if limits.body_bytes > 0 && length > limits.body_bytes {
+        return Err(Refusal::BodyTooLarge);
     }
+    let mut repeated = false;
+    for other in values {
+        repeated = true;
+        if other != first {
+            return Err(Refusal::Length);
+        }
+    }
+    if repeated {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(())
 }
 
 /// RFC 9112 3.2: exactly one valid Host; HTTP/1.0 may have none, nor need HTTP/2 where `:authority`
@@ -156,10 +215,11 @@ fn target(
     method: &Method,
     uri: &Uri,
     host: Option<&[u8]>,
+    limits: &Limits,
 ) -> Result<Option<PathAndQuery>, Refusal> {
     let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
     let authority = uri.authority().map_or("", |authority| authority.as_str());
-    if path.len() + authority.len() > URI_BYTES {
+    if path.len() + authority.len() > limits.uri_bytes as usize {
         return Err(Refusal::TargetTooLong);
     }
     if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -258,9 +318,13 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
+    fn take(parts: &mut Parts) -> Result<(), Refusal> {
+        head(parts, &Rules::default(), &Limits::default())
+    }
+
     fn check(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<Parts, Refusal> {
         let mut parts = request(method, target, headers);
-        head(&mut parts).map(|()| parts)
+        take(&mut parts).map(|()| parts)
     }
 
     #[track_caller]
@@ -274,6 +338,7 @@ mod tests {
         assert_eq!(head.uri, "/a?b=c");
     }
 
+    /// H1
     #[test]
     fn http_1_1_without_a_host_is_refused() {
         refused("GET", "/", &[], Refusal::HostMissing);
@@ -283,14 +348,16 @@ mod tests {
     fn http_1_0_may_have_no_host() {
         let mut parts = request("GET", "/", &[]);
         parts.version = Version::HTTP_10;
-        assert_eq!(head(&mut parts), Ok(()));
+        assert_eq!(take(&mut parts), Ok(()));
     }
 
+    /// H1
     #[test]
     fn a_repeated_host_is_refused_even_when_equal() {
         refused("GET", "/", &[("host", "a"), ("host", "a")], Refusal::HostRepeated);
     }
 
+    /// H1
     #[test]
     fn an_empty_or_invalid_host_is_refused() {
         for host in [
@@ -336,6 +403,7 @@ mod tests {
         assert_eq!(check("GET", "http://a?y", &[("host", "a")]).unwrap().uri, "/?y");
     }
 
+    /// H2
     #[test]
     fn an_absolute_target_of_another_host_is_refused() {
         for (target, host) in [
@@ -349,6 +417,7 @@ mod tests {
         }
     }
 
+    /// H3
     #[test]
     fn targets_that_are_no_path_are_refused() {
         for target in ["example.com:80", "example", "ftp://a/", "*"] {
@@ -356,6 +425,7 @@ mod tests {
         }
     }
 
+    /// H3
     #[test]
     fn a_target_with_bytes_beyond_ascii_is_refused() {
         refused("GET", "/caf\u{e9}", &[("host", "a")], Refusal::Target);
@@ -373,9 +443,10 @@ mod tests {
         refused("TRACE", "/", &[("host", "a")], Refusal::Method);
     }
 
+    /// S5
     #[test]
     fn a_target_over_the_limit_is_refused() {
-        let fits = format!("/{}", "a".repeat(URI_BYTES - 1));
+        let fits = format!("/{}", "a".repeat(8 * 1024 - 1));
         assert!(check("GET", &fits, &[("host", "a")]).is_ok());
         refused("GET", &format!("{fits}a"), &[("host", "a")], Refusal::TargetTooLong);
     }
@@ -386,6 +457,7 @@ mod tests {
         assert!(check("POST", "/", &headers).is_ok());
     }
 
+    /// F3
     #[test]
     fn chunked_twice_is_refused() {
         for lines in [&["chunked, chunked"][..], &["chunked", "chunked"]] {
@@ -395,6 +467,7 @@ mod tests {
         }
     }
 
+    /// F3
     #[test]
     fn a_coding_before_chunked_is_not_implemented() {
         for coding in ["gzip, chunked", "identity, chunked", "xchunked", ", chunked"] {
@@ -404,6 +477,68 @@ mod tests {
         assert_eq!(Refusal::CodingUnknown.status(), StatusCode::NOT_IMPLEMENTED);
     }
 
+    fn under(rules: &Rules, method: &str, target: &str) -> Result<Parts, Refusal> {
+        let mut parts = request(method, target, &[("host", "a")]);
+        head(&mut parts, rules, &Limits::default()).map(|()| parts)
+    }
+
+    /// F4
+    #[test]
+    fn a_length_is_one_number_which_may_be_repeated() {
+        let length = |lengths: &[&str]| {
+            let fields: Vec<_> = lengths.iter().map(|length| ("content-length", *length)).collect();
+            let mut headers = request("PUT", "/", &fields).headers;
+            length(&mut headers, &Limits::default())
+                .map(|()| headers.get_all(CONTENT_LENGTH).iter().count())
+        };
+        for lengths in [&["0"][..], &["12"], &["18446744073709551615"], &["3", "3", "3"]] {
+            assert_eq!(length(lengths), Ok(1), "{lengths:?}");
+        }
+        assert_eq!(length(&[]), Ok(0));
+        for lengths in
+            [&[""][..], &["+1"], &["-1"], &["1, 1"], &["1", "2"], &["x"], &["18446744073709551616"]]
+        {
+            assert_eq!(length(lengths), Err(Refusal::Length), "{lengths:?}");
+        }
+    }
+
+    /// M1
+    #[test]
+    fn only_listed_methods_pass_where_there_is_a_list() {
+        let methods = vec![Method::GET, Method::from_bytes(b"PURGE").unwrap()];
+        let rules = Rules { methods, ..Rules::default() };
+        assert!(under(&rules, "GET", "/").is_ok() && under(&rules, "PURGE", "/").is_ok());
+        for method in ["POST", "get", "TRACE", "CONNECT"] {
+            assert_eq!(under(&rules, method, "/").err(), Some(Refusal::Method), "{method}");
+        }
+    }
+
+    /// M2
+    #[test]
+    fn trace_passes_where_it_is_allowed() {
+        assert!(under(&Rules { trace: true, ..Rules::default() }, "TRACE", "/").is_ok());
+    }
+
+    /// H2
+    #[test]
+    fn a_lenient_listener_believes_the_target() {
+        let rules = Rules { mode: Mode::Lenient, ..Rules::default() };
+        let head = under(&rules, "GET", "http://b.example/x").unwrap();
+        assert_eq!((head.headers[HOST].as_bytes(), head.uri.path()), (&b"b.example"[..], "/x"));
+        assert!(under(&rules, "GET", "http://user@a/").is_err());
+    }
+
+    /// S5
+    #[test]
+    fn fields_over_the_limit_are_too_many() {
+        let mut parts = request("GET", "/", &[("host", "a"), ("x", "1"), ("x", "2")]);
+        let limits = |headers| Limits { headers, ..Limits::default() };
+        assert_eq!(head(&mut parts, &Rules::default(), &limits(3)), Ok(()));
+        let refused = head(&mut parts, &Rules::default(), &limits(2));
+        assert_eq!(refused, Err(Refusal::TooManyFields));
+    }
+
+    /// E1
     #[test]
     fn only_100_continue_may_be_expected() {
         assert!(check("PUT", "/", &[("host", "a"), ("expect", "100-Continue")]).is_ok());

@@ -10,6 +10,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, request, response};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
+use crate::model::Rules;
+
 /// What a server appends to the key it is asked with (RFC 6455 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -24,9 +26,10 @@ pub(super) struct Extended {
 impl Extended {
     /// Makes an extended CONNECT for a WebSocket the request that HTTP/1.1 has for it. `None` if a
     /// request is none.
-    pub(super) fn of(head: &mut request::Parts) -> Option<Self> {
+    pub(super) fn of(head: &mut request::Parts, rules: &Rules) -> Option<Self> {
         let asked = head.extensions.get::<Protocol>()?.as_str() == "websocket";
-        if !asked || head.method != Method::CONNECT {
+        let offered = rules.upgrades.iter().any(|token| token == "websocket");
+        if !asked || !offered || head.method != Method::CONNECT {
             return None;
         }
         let stream = head.extensions.remove::<OnUpgrade>()?;
@@ -80,7 +83,7 @@ mod tests {
     fn other_requests_are_left_as_they_are() {
         let request = http::Request::builder().method("CONNECT").uri("a:80").body(()).unwrap();
         let (mut head, ()) = request.into_parts();
-        assert!(Extended::of(&mut head).is_none());
+        assert!(Extended::of(&mut head, &Rules::default()).is_none());
         assert_eq!(head.method, Method::CONNECT);
     }
 }

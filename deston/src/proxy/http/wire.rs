@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::body::RequestBody;
 use super::clock::Clock;
 use super::upstream::{Failure, unwoken};
-use super::validate::HEADER_BYTES;
+use crate::model::{DEFAULT_HEADERS, Limits};
 use crate::proxy::stream::Stream;
 
 /// hyper's two ends of a connection, joined again: neither does anything unless `Wire` is polled.
@@ -29,13 +29,15 @@ pub(super) struct Wire {
 
 impl Wire {
     /// Speaks HTTP/1 on a connected socket.
-    pub(super) async fn new(stream: Stream) -> Result<Self, hyper::Error> {
+    pub(super) async fn new(stream: Stream, limits: &Limits) -> Result<Self, hyper::Error> {
         let heard = Rc::new(Cell::new(false));
         let socket = Socket { stream, heard: Rc::clone(&heard) };
-        let (sender, connection) = http1::Builder::new()
-            .max_header_size(HEADER_BYTES)
-            .handshake(TokioIo::new(socket))
-            .await?;
+        let mut builder = http1::Builder::new();
+        builder.max_header_size(limits.header_bytes as usize);
+        if limits.headers > DEFAULT_HEADERS {
+            builder.max_headers(limits.headers.into());
+        }
+        let (sender, connection) = builder.handshake(TokioIo::new(socket)).await?;
         Ok(Self { sender, connection: Some(connection), heard, ended: false })
     }
 
