@@ -102,7 +102,7 @@ pub fn live_pool_with(
         .collect();
     Arc::new(live::Pool::new(
         "test".to_owned(),
-        View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE },
+        View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE, hash_key: None },
     ))
 }
 

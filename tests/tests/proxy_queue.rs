@@ -22,6 +22,7 @@ fn pool(echo: &Server, size: u32, timeout: Duration) -> Arc<Pool> {
         timeouts: view.timeouts,
         sticky: None,
         treatment: Treatment { queue: Queue { size, timeout }, ..Treatment::NONE },
+        hash_key: None,
     });
     pool
 }

@@ -4,7 +4,7 @@ use toml::de::DeValue;
 
 use super::value::{self, Fault, Names};
 use crate::model::{
-    Access, Alpn, DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Overflow, Protocol,
+    Access, Alpn, DatapathChoice, Forwarding, HashKey, HashOn, OnDown, OnStop, Overflow, Protocol,
     TlsVersion, XdpMode,
 };
 
@@ -205,16 +205,45 @@ const HASH_ON: Names<HashOn> = Names {
     what: "thing to hash",
     known: &[("flow", HashOn::Flow), ("ip", HashOn::Ip), ("ip+port", HashOn::IpPort)],
     also: &[],
-    later: &["path"],
+    later: &[],
 };
 
 const LIMIT_KEYS: Names<()> =
     Names { what: "key of a rate limit", known: &[("ip", ())], also: &[], later: &[] };
 
 /// `hash_on`.
-pub(super) fn hash_on(key: &str, value: &DeValue<'_>) -> Result<HashOn, Fault> {
-    refuse_part_of_a_request(key, value, &["header", "cookie", "query"])?;
-    value::one_of(&HASH_ON)(key, value)
+#[derive(Clone, Debug)]
+pub(super) enum Hashed {
+    Address(HashOn),
+    Request(HashKey),
+}
+
+/// `hash_on`.
+pub(super) fn hash_on(key: &str, value: &DeValue<'_>) -> Result<Hashed, Fault> {
+    let text = value.as_str().unwrap_or_default();
+    if value::folded(text) == "path" {
+        return Ok(Hashed::Request(HashKey::Path));
+    }
+    let Some((kind, name)) = text.split_once(':') else {
+        return value::one_of(&HASH_ON)(key, value).map(Hashed::Address).map_err(|fault| {
+            fault.help("of a request, `path`, `header:NAME`, `cookie:NAME` or `query:NAME`")
+        });
+    };
+    let wrong = |what: &str| Fault::new(format!("`{key}` must name {what}, not {name:?}"));
+    let is_token = !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"=;,&\"".contains(&byte));
+    Ok(Hashed::Request(match value::folded(kind).as_str() {
+        "header" => HashKey::Header(name.parse().map_err(|_| wrong("a field"))?),
+        "cookie" if is_token => HashKey::Cookie(name.to_owned()),
+        "cookie" => return Err(wrong("a cookie")),
+        "query" if is_token => HashKey::Query(name.to_owned()),
+        "query" => return Err(wrong("a parameter")),
+        _ => {
+            let message = format!("unknown thing to hash `{kind}:{name}`");
+            let help = "it may be `header:NAME`, `cookie:NAME` or `query:NAME`";
+            return Err(Fault::new(message).help(help));
+        }
+    }))
 }
 
 /// `key` of `[listener.rate_limit]`: nothing but the client's address is known yet.

@@ -136,6 +136,7 @@ mod tests {
             timeouts,
             sticky: None,
             treatment: model::Treatment::NONE,
+            hash_key: None,
         };
         let pool = Arc::new(Pool::new("p".to_owned(), view));
         Listener::new(Serving::new(Arc::clone(&model.listeners[0]), pool))

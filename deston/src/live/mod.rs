@@ -4,6 +4,7 @@
 //! keeps the count of its open connections. Only `control` replaces what is inside; the proxy reads.
 
 mod bindings;
+mod bound;
 mod budget;
 mod fate;
 mod line;

@@ -13,8 +13,9 @@ use deston_common::table::{Index, Table};
 use deston_common::{hash, select};
 
 use super::bindings::Bindings;
+use super::bound::Bound;
 use super::{Budget, Line, Server};
-use crate::model::{PoolTimeouts, Protocol, Sticky, Treatment};
+use crate::model::{HashKey, PoolTimeouts, Protocol, Sticky, Treatment};
 
 /// A pool in use.
 pub struct Pool {
@@ -42,6 +43,8 @@ pub struct View {
     pub sticky: Option<Sticky>,
     /// What requests may count on.
     pub treatment: Treatment,
+    /// What is hashed of a request, where that is no address.
+    pub hash_key: Option<HashKey>,
 }
 
 /// The tuple of packets from `client` to `listener`, as hashes are taken of it.
@@ -175,6 +178,12 @@ impl View {
         }
     }
 
+    /// What a server may have at most at this moment, where load is bounded.
+    pub(crate) fn bound(&self) -> Option<Bound> {
+        let factor = self.treatment.load_factor;
+        (factor > 0).then(|| Bound::new(&self.servers, factor))
+    }
+
     /// Whether `server` is one of those that may be chosen.
     pub fn contains(&self, server: &Arc<Server>) -> bool {
         self.server(server.id()).is_some_and(|here| Arc::ptr_eq(here, server))
@@ -215,7 +224,7 @@ mod tests {
             server_idle: second,
             total: Duration::ZERO,
         };
-        View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE }
+        View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE, hash_key: None }
     }
 
     fn pool(fill: impl FnOnce(&mut Table, &[Member]) -> Result<(), TableError>) -> Pool {

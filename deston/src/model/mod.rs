@@ -6,6 +6,7 @@
 
 mod diff;
 mod guard;
+mod hash_key;
 mod http;
 mod listener;
 mod notes;
@@ -16,6 +17,7 @@ mod treatment;
 
 pub use diff::{AtStart, Change, ServerChange, diff, is_same};
 pub use guard::{Guard, Prefixes, RateLimit};
+pub use hash_key::HashKey;
 pub use http::{HttpTimeouts, L7};
 pub use listener::{
     DatapathChoice, FlowTimeouts, Forwarding, KernelOnly, L4, Layer, Listener, MAX_SNAT_IPS, Ports,

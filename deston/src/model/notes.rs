@@ -180,7 +180,8 @@ fn of_pool(pool: &Pool) -> Option<Note> {
         | Algorithm::P2c
         | Algorithm::Random => false,
     };
-    (keeps && pool.sticky.is_some()).then(|| Note::StickyTwice { pool: pool.name.clone() })
+    (keeps && pool.hash_key.is_none() && pool.sticky.is_some())
+        .then(|| Note::StickyTwice { pool: pool.name.clone() })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Speech, Treatment};
+use super::{HashKey, Speech, Treatment};
 
 /// A set of servers with one algorithm.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,9 @@ pub struct Pool {
     pub on_down: OnDown,
     /// How much trouble is taken when servers are full or fail.
     pub treatment: Treatment,
+    /// Layer 7, Maglev: what is hashed of a request; the address that the algorithm names is hashed
+    /// of those without it.
+    pub hash_key: Option<HashKey>,
 }
 
 /// How a pool chooses a server.

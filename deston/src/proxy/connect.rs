@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use deston_common::flow::FlowKey;
+use deston_common::hash::Seed;
 use deston_common::net::Ipv6Be;
 use deston_common::server::ServerId;
 use nix::errno::Errno;
@@ -20,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::stream::Stream;
 use super::tls;
 use crate::live::{Place, Pool, Server, Slot, View};
-use crate::model::{Overflow, PoolTimeouts, Retry, ServerProtocol};
+use crate::model::{HashKey, Overflow, PoolTimeouts, Retry, ServerProtocol};
 
 /// Connect attempts that may take their full time; after that the client has waited enough.
 const TIMEOUTS: u32 = 2;
@@ -172,6 +173,16 @@ impl<'a> Search<'a> {
         &self.view.treatment.retry
     }
 
+    /// What is hashed of a request, and with which seed.
+    pub(crate) fn hash_key(&self) -> Option<(&HashKey, Seed)> {
+        Some((self.view.hash_key.as_ref()?, self.view.table.seed))
+    }
+
+    /// Enters the table where a request's hash says, not its client's address.
+    pub(crate) fn enter_at(&mut self, hash: u64) {
+        self.start = Some(hash);
+    }
+
     /// Whether responses that are errors count against a server.
     pub(crate) fn counts_5xx(&self) -> bool {
         self.view.treatment.count_5xx
@@ -261,10 +272,18 @@ impl<'a> Search<'a> {
         }
         let start = *self.start.get_or_insert_with(|| self.pool.enter(&self.view, &self.key));
         let mut picked = None;
-        self.view.choose(start, |server| {
-            picked = pick(server);
-            picked.is_some()
-        });
+        if let Some(bound) = self.view.bound() {
+            self.view.choose(start, |server| {
+                picked = if bound.admits(server) { pick(server) } else { None };
+                picked.is_some()
+            });
+        }
+        if picked.is_none() {
+            self.view.choose(start, |server| {
+                picked = pick(server);
+                picked.is_some()
+            });
+        }
         picked
     }
 

@@ -40,7 +40,7 @@ pub(super) fn view(addresses: &[SocketAddr]) -> View {
         server_idle: second,
         total: Duration::ZERO,
     };
-    View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE }
+    View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE, hash_key: None }
 }
 
 /// A UDP listener whose pool has one server.

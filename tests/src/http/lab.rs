@@ -153,5 +153,6 @@ fn view(servers: &[Arc<live::Server>], setup: &Setup) -> live::View {
         timeouts: setup.pool,
         sticky: None,
         treatment: setup.treatment,
+        hash_key: None,
     }
 }

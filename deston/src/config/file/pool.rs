@@ -12,14 +12,15 @@ use crate::config::problem::Span;
 use crate::config::section::{Field, Section};
 use crate::config::value::{self, Zero};
 use crate::config::web;
-use crate::model::{HashOn, OnDown, Overflow};
+use crate::model::{OnDown, Overflow};
 
 /// `[[pool]]`.
 pub(in crate::config) struct Pool {
     pub(in crate::config) header: Option<Span>,
     pub(in crate::config) name: Field<String>,
     pub(in crate::config) algorithm: Field<AlgorithmName>,
-    pub(in crate::config) hash_on: Field<HashOn>,
+    pub(in crate::config) hash_on: Field<names::Hashed>,
+    pub(in crate::config) load_factor: Field<u32>,
     pub(in crate::config) on_down: Field<OnDown>,
     pub(in crate::config) connect: Field<Duration>,
     pub(in crate::config) response_head: Field<Duration>,
@@ -97,6 +98,7 @@ impl Pool {
             name: Field::Absent,
             algorithm: section.get("algorithm", value::one_of(&ALGORITHMS)),
             hash_on: section.get("hash_on", names::hash_on),
+            load_factor: section.get("load_factor", value::factor),
             on_down: section.get("on_down", value::one_of(&ON_DOWN)),
             connect,
             response_head,

@@ -83,15 +83,6 @@ fn names_of_later_versions_are_told_from_typos() {
              `p2c` or `random`)",
         ),
         (
-            "[load_balancer]\nalgorithm = \"maglev\"\nhash_on = \"header:X-User\"",
-            "3:11: `hash_on = \"header:..\"` is not available in this version",
-        ),
-        (
-            "[load_balancer]\nalgorithm = \"maglev\"\nhash_on = \"path\"",
-            "3:11: thing to hash `path` is not available in this version \
-             (`hash_on` may be `flow`, `ip` or `ip+port`)",
-        ),
-        (
             "[load_balancer]\nport = \"8000-8100\"",
             "2:8: a range of ports is not available in this version \
              (`port` may be one port, or 0 for every port)",

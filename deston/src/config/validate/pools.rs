@@ -184,6 +184,7 @@ pub(super) fn check_use(pools: &Pools<'_>, listeners: &[listeners::Draft], probl
             ("floor", retry.floor.key()),
             ("replay_bytes", retry.replay_bytes.key()),
             ("count_5xx", file.outlier.count_5xx.key()),
+            ("load_factor", file.load_factor.key()),
         ];
         for (key, at) in fields.iter().filter_map(|(key, at)| Some((key, at.as_ref()?))) {
             let message =
@@ -249,6 +250,7 @@ impl Draft<'_> {
     pub(super) fn pool(self, problems: &Problems) -> Option<Pool> {
         let file = self.file;
         let algorithm = settings::algorithm(&self, problems);
+        let hash_key = settings::hash_key(&self, problems);
         let health = settings::health(&self, problems);
         let sticky = settings::sticky(&file.sticky, problems);
         let timeouts = PoolTimeouts::default();
@@ -260,6 +262,7 @@ impl Draft<'_> {
                 total: file.total.or(timeouts.total)?,
             },
             algorithm: algorithm?,
+            hash_key: hash_key?,
             health: health?,
             outlier: settings::outlier(&file.outlier)?,
             sticky: sticky?,

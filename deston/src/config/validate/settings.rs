@@ -9,19 +9,22 @@ use deston_common::table::{Member, Table, TableError};
 
 use super::pools::Draft;
 use crate::config::file;
-use crate::config::names::{AlgorithmName, HealthKind, StickyBy};
+use crate::config::names::{AlgorithmName, Hashed, HealthKind, StickyBy};
 use crate::config::problem::{Problem, Problems};
 use crate::config::section::Field;
 use crate::model::{
-    Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, ServerPort, Sticky,
+    Algorithm, Checks, HashKey, HashOn, Health, HttpCheck, OnDown, Outlier, ServerPort, Sticky,
 };
 
 /// `algorithm` and `hash_on`.
 pub(super) fn algorithm(draft: &Draft<'_>, problems: &Problems) -> Option<Algorithm> {
     let name = draft.file.algorithm.or(AlgorithmName::RoundRobin)?;
-    if let Some(at) = draft.file.hash_on.given().filter(|_| name != AlgorithmName::Maglev) {
+    let of_maglev =
+        [("hash_on", draft.file.hash_on.key()), ("load_factor", draft.file.load_factor.key())];
+    let keys = of_maglev.into_iter().filter(|_| name != AlgorithmName::Maglev);
+    for (key, span) in keys.filter_map(|(key, span)| Some((key, span?))) {
         problems.add(
-            Problem::at(at.key.clone(), "`hash_on` is for the algorithm `maglev`")
+            Problem::at(span, format!("`{key}` is for the algorithm `maglev`"))
                 .see(draft.file.algorithm.span(), "the algorithm")
                 .help("remove it, or write `algorithm = \"maglev\"`"),
         );
@@ -36,7 +39,10 @@ pub(super) fn algorithm(draft: &Draft<'_>, problems: &Problems) -> Option<Algori
         AlgorithmName::Maglev => {
             // A connection of HTTP carries many requests, which shall not part by connection.
             let default = if draft.users.l4 { HashOn::Flow } else { HashOn::Ip };
-            Algorithm::Maglev(draft.file.hash_on.or(default)?)
+            Algorithm::Maglev(match draft.file.hash_on.or(Hashed::Address(default))? {
+                Hashed::Address(hash_on) => hash_on,
+                Hashed::Request(_) => HashOn::Ip,
+            })
         }
         AlgorithmName::LeastConnections => Algorithm::LeastConnections,
         AlgorithmName::P2c => Algorithm::P2c,
@@ -45,6 +51,26 @@ pub(super) fn algorithm(draft: &Draft<'_>, problems: &Problems) -> Option<Algori
             Algorithm::Random
         }
     })
+}
+
+/// `hash_on`, if it names a part of a request; `None` if what is written is wrong.
+pub(super) fn hash_key(draft: &Draft<'_>, problems: &Problems) -> Option<Option<HashKey>> {
+    let at = match &draft.file.hash_on {
+        Field::Wrong => return None,
+        Field::Absent => return Some(None),
+        Field::Given(at) => at,
+    };
+    let Hashed::Request(key) = &at.value else { return Some(None) };
+    if draft.users.l4 {
+        let message = format!(
+            "this `hash_on` names a part of a request, and pool `{}` serves layer 4",
+            draft.name
+        );
+        let help = "write `flow`, `ip` or `ip+port`, or use another pool";
+        problems.add(Problem::at(at.span.clone(), message).help(help));
+        return None;
+    }
+    Some(Some(key.clone()))
 }
 
 /// Reports weights whose sequence has no room in a table.

@@ -192,6 +192,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             timeouts: pool.timeouts,
             sticky: pool.sticky,
             treatment: pool.treatment,
+            hash_key: pool.hash_key.clone(),
         }
     }
 

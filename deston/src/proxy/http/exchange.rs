@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::body::RequestBody;
 use super::downstream::Downstream;
 use super::error::Error;
+use super::hashed;
 use super::replay::{Spare, keep};
 use super::upstream::{Failure, Upstream};
 use crate::live::Pool;
@@ -55,7 +56,12 @@ pub(super) async fn exchange(
     let may_share = !request.headers().contains_key(UPGRADE);
     let dialect = if may_share { Dialect::Http } else { Dialect::Http1 };
     let client = &downstream.client;
-    let search = Search::new(pool, client.address, &client.key, dialect);
+    let mut search = Search::new(pool, client.address, &client.key, dialect);
+    if let Some((key, seed)) = search.hash_key()
+        && let Some(hash) = hashed::hash(seed, key, &request)
+    {
+        search.enter_at(hash);
+    }
     let total = search.timeouts().total;
     let exchange = Exchange { downstream, pool, search, pooled: true, may_share, retries: 0 };
     let answered = exchange.run(request);

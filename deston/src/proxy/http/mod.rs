@@ -14,6 +14,7 @@ mod clock;
 mod downstream;
 mod error;
 mod exchange;
+mod hashed;
 mod headers;
 mod http1;
 mod http2;
