@@ -34,6 +34,7 @@ fn pool(
         sticky: None,
         treatment: Treatment { load_factor, ..Treatment::NONE },
         hash_key: Some(key),
+        load: view.load,
     });
     pool
 }

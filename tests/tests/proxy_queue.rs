@@ -23,6 +23,7 @@ fn pool(echo: &Server, size: u32, timeout: Duration) -> Arc<Pool> {
         sticky: None,
         treatment: Treatment { queue: Queue { size, timeout }, ..Treatment::NONE },
         hash_key: None,
+        load: deston::live::Load::default(),
     });
     pool
 }

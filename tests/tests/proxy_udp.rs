@@ -157,6 +157,7 @@ async fn a_refusing_server_does_not_end_the_listener() {
         sticky: None,
         treatment: view.treatment,
         hash_key: None,
+        load: deston::live::Load::default(),
     });
     assert_eq!(ask(&client(proxied.address).await, "?").await, "up?");
 }

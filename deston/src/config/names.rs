@@ -24,6 +24,7 @@ pub(super) enum AlgorithmName {
     Maglev,
     LeastConnections,
     P2c,
+    PeakEwma,
     Random,
 }
 
@@ -87,10 +88,11 @@ pub(super) const ALGORITHMS: Names<AlgorithmName> = Names {
         ("maglev", AlgorithmName::Maglev),
         ("least_connections", AlgorithmName::LeastConnections),
         ("p2c", AlgorithmName::P2c),
+        ("peak_ewma", AlgorithmName::PeakEwma),
         ("random", AlgorithmName::Random),
     ],
     also: &[],
-    later: &["peak_ewma"],
+    later: &[],
 };
 
 pub(super) const PROTOCOLS: Names<Protocol> = Names {

@@ -137,6 +137,7 @@ mod tests {
             sticky: None,
             treatment: model::Treatment::NONE,
             hash_key: None,
+            load: crate::live::Load::default(),
         };
         let pool = Arc::new(Pool::new("p".to_owned(), view));
         Listener::new(Serving::new(Arc::clone(&model.listeners[0]), pool))

@@ -7,6 +7,7 @@ mod bindings;
 mod bound;
 mod budget;
 mod fate;
+mod latency;
 mod line;
 mod listener;
 mod pool;
@@ -16,8 +17,9 @@ mod streaks;
 
 pub use budget::Budget;
 pub use fate::Fate;
+pub use latency::Latency;
 pub use line::{Line, Place};
 pub use listener::{Listener, Refusal, Refusals, Serving};
-pub use pool::{Pool, View, flow_key};
+pub use pool::{Load, Pool, View, flow_key};
 pub use server::{IdleSlot, Server, Slot};
 pub use streaks::Streaks;

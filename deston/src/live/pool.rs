@@ -45,6 +45,18 @@ pub struct View {
     pub treatment: Treatment,
     /// What is hashed of a request, where that is no address.
     pub hash_key: Option<HashKey>,
+    /// What the load of servers is, where it is compared.
+    pub load: Load,
+}
+
+/// What the load of a server is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Load {
+    /// Connections that carry something.
+    #[default]
+    Connections,
+    /// How long it takes to respond, times what it is busy with.
+    Latency,
 }
 
 /// The tuple of packets from `client` to `listener`, as hashes are taken of it.
@@ -168,7 +180,12 @@ impl View {
                     return None;
                 }
                 let server = self.server(id).filter(|server| server.may_free_a_slot())?;
-                Some((server.busy().into(), server.weight()))
+                let busy = server.busy();
+                let load = match self.load {
+                    Load::Connections => busy.into(),
+                    Load::Latency => server.latency().cost(busy),
+                };
+                Some((load, server.weight()))
             };
             let id = select::least(&self.table, random, load)?;
             if take(id) {
@@ -224,7 +241,15 @@ mod tests {
             server_idle: second,
             total: Duration::ZERO,
         };
-        View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE, hash_key: None }
+        View {
+            table,
+            servers,
+            timeouts,
+            sticky: None,
+            treatment: Treatment::NONE,
+            hash_key: None,
+            load: Load::default(),
+        }
     }
 
     fn pool(fill: impl FnOnce(&mut Table, &[Member]) -> Result<(), TableError>) -> Pool {

@@ -16,6 +16,7 @@ use deston_common::server::ServerId;
 use tokio::sync::Notify;
 
 use super::fate::Fate;
+use super::latency::Latency;
 use super::line::Line;
 use super::streaks::Streaks;
 use crate::model::Speech;
@@ -40,6 +41,7 @@ pub struct Server {
     fate: Fate,
     /// Failures in a row.
     streaks: Streaks,
+    latency: Latency,
     /// How new connections speak, where layer 7 opens them.
     speech: ArcSwap<Speech>,
     /// Those who wait for a slot of the pool that it is in.
@@ -83,6 +85,7 @@ impl Server {
             give_way: Notify::new(),
             fate: Fate::default(),
             streaks: Streaks::default(),
+            latency: Latency::new(),
             speech: ArcSwap::from_pointee(Speech::default()),
             line: ArcSwapOption::empty(),
         }
@@ -121,6 +124,11 @@ impl Server {
     /// Its failures in a row.
     pub fn streaks(&self) -> &Streaks {
         &self.streaks
+    }
+
+    /// How long it takes to respond.
+    pub fn latency(&self) -> &Latency {
+        &self.latency
     }
 
     /// What tables call it.

@@ -49,6 +49,9 @@ pub enum Algorithm {
     LeastConnections,
     /// The one of two, drawn at random, with fewer open connections for its weight.
     P2c,
+    /// Layer 7: the one of two, drawn at random, that takes less time to respond, times the requests it
+    /// has, for its weight.
+    PeakEwma,
     /// Drawn at random, weighted.
     Random,
 }

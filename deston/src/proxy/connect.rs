@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::stream::Stream;
 use super::tls;
-use crate::live::{Place, Pool, Server, Slot, View};
+use crate::live::{Load, Place, Pool, Server, Slot, View};
 use crate::model::{HashKey, Overflow, PoolTimeouts, Retry, ServerProtocol};
 
 /// Connect attempts that may take their full time; after that the client has waited enough.
@@ -181,6 +181,11 @@ impl<'a> Search<'a> {
     /// Enters the table where a request's hash says, not its client's address.
     pub(crate) fn enter_at(&mut self, hash: u64) {
         self.start = Some(hash);
+    }
+
+    /// Whether servers are compared by the time of their responses.
+    pub(crate) fn weighs_latency(&self) -> bool {
+        self.view.load == Load::Latency
     }
 
     /// Whether responses that are errors count against a server.

@@ -154,5 +154,6 @@ fn view(servers: &[Arc<live::Server>], setup: &Setup) -> live::View {
         sticky: None,
         treatment: setup.treatment,
         hash_key: None,
+        load: live::Load::default(),
     }
 }

@@ -77,12 +77,6 @@ fn keys_of_later_versions_are_told_from_typos() {
 fn names_of_later_versions_are_told_from_typos() {
     let cases = [
         (
-            "[load_balancer]\nalgorithm = \"peak_ewma\"",
-            "2:13: algorithm `peak_ewma` is not available in this version (`algorithm` may be \
-             `round_robin`, `weighted_round_robin`, `ip_hashing`, `maglev`, `least_connections`, \
-             `p2c` or `random`)",
-        ),
-        (
             "[load_balancer]\nport = \"8000-8100\"",
             "2:8: a range of ports is not available in this version \
              (`port` may be one port, or 0 for every port)",
@@ -117,13 +111,13 @@ fn an_unknown_algorithm_is_an_error() {
         "[load_balancer]\nalgorithm = \"round_robbin\"\n[[server]]",
         "2:13: unknown algorithm `round_robbin`, did you mean `round_robin`? \
          (`algorithm` may be `round_robin`, `weighted_round_robin`, `ip_hashing`, `maglev`, \
-         `least_connections`, `p2c` or `random`)",
+         `least_connections`, `p2c`, `peak_ewma` or `random`)",
     );
     error(
         "[load_balancer]\nalgorithm = \"fastest\"\n[[server]]",
         "2:13: unknown algorithm `fastest` \
          (`algorithm` may be `round_robin`, `weighted_round_robin`, `ip_hashing`, `maglev`, \
-         `least_connections`, `p2c` or `random`)",
+         `least_connections`, `p2c`, `peak_ewma` or `random`)",
     );
 }
 
@@ -144,7 +138,7 @@ fn a_value_of_the_wrong_type_is_an_error() {
         (
             "algorithm = true",
             "2:13: `algorithm` must be `round_robin`, `weighted_round_robin`, `ip_hashing`, `maglev`, \
-             `least_connections`, `p2c` or `random`, not a boolean",
+             `least_connections`, `p2c`, `peak_ewma` or `random`, not a boolean",
         ),
         (
             "interfaces = \"eth0\"",

@@ -182,3 +182,13 @@ fn load_is_bounded_if_that_is_set() {
          \"maglev\"`)",
     );
 }
+
+#[test]
+fn peak_ewma_is_for_layer_7() {
+    assert_eq!(pool("algorithm = \"PeakEwma\"").algorithm, Algorithm::PeakEwma);
+    error(
+        "[load_balancer]\nalgorithm = \"peak_ewma\"",
+        "2:13: `peak_ewma` goes by the time of responses, and pool `default` serves layer 4 (write \
+         `least_connections` or `p2c`)",
+    );
+}

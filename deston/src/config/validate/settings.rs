@@ -46,6 +46,10 @@ pub(super) fn algorithm(draft: &Draft<'_>, problems: &Problems) -> Option<Algori
         }
         AlgorithmName::LeastConnections => Algorithm::LeastConnections,
         AlgorithmName::P2c => Algorithm::P2c,
+        AlgorithmName::PeakEwma => {
+            check_latency(draft, problems)?;
+            Algorithm::PeakEwma
+        }
         AlgorithmName::Random => {
             check_cycle(draft, problems)?;
             Algorithm::Random
@@ -71,6 +75,20 @@ pub(super) fn hash_key(draft: &Draft<'_>, problems: &Problems) -> Option<Option<
         return None;
     }
     Some(Some(key.clone()))
+}
+
+/// Reports an algorithm that needs responses where there are none.
+fn check_latency(draft: &Draft<'_>, problems: &Problems) -> Option<()> {
+    if !draft.users.l4 {
+        return Some(());
+    }
+    let message = format!(
+        "`peak_ewma` goes by the time of responses, and pool `{}` serves layer 4",
+        draft.name
+    );
+    let place = draft.file.algorithm.span().or(draft.place());
+    problems.add(Problem::near(place, message).help("write `least_connections` or `p2c`"));
+    None
 }
 
 /// Reports weights whose sequence has no room in a table.

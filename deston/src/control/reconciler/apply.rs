@@ -16,8 +16,8 @@ use crate::control::kernel::{KernelDatapath, NotTaken};
 use crate::control::servers::Condition;
 use crate::control::tables;
 use crate::control::userspace::UserspaceDatapath;
-use crate::live::{self, View};
-use crate::model::{self, AtStart, Change, Health, ServerChange};
+use crate::live::{self, Load, View};
+use crate::model::{self, Algorithm, AtStart, Change, Health, ServerChange};
 
 impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
     pub(super) fn apply(
@@ -193,6 +193,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             sticky: pool.sticky,
             treatment: pool.treatment,
             hash_key: pool.hash_key.clone(),
+            load: load(pool.algorithm),
         }
     }
 
@@ -271,4 +272,8 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             }
         }
     }
+}
+
+fn load(algorithm: Algorithm) -> Load {
+    if algorithm == Algorithm::PeakEwma { Load::Latency } else { Load::Connections }
 }

@@ -117,6 +117,7 @@ impl Exchange<'_> {
         match upstream.send(request, &self.downstream.clock).await {
             Ok(response) => {
                 upstream.server().streaks().answered();
+                self.observe(upstream);
                 if self.search.counts_5xx() {
                     let failed = response.status().is_server_error();
                     upstream.server().streaks().responded(failed);
@@ -148,8 +149,18 @@ impl Exchange<'_> {
                 Err(Failed { error, again: again.map(Spare::request) })
             }
             Err(Failure::Overdue) => {
+                self.observe(upstream);
                 Err(Failed { error: Error::ResponseOverdue { server }, again: None })
             }
+        }
+    }
+
+    /// Takes note of how long the server took.
+    fn observe(&self, upstream: &Upstream) {
+        if self.search.weighs_latency()
+            && let Some(took) = self.downstream.clock.awaited()
+        {
+            upstream.server().latency().observe(took);
         }
     }
 

@@ -48,6 +48,9 @@ fn bytes(seed: Seed, bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
+    /// A request, and which others it is alike.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], char);
+
     fn request(uri: &str, fields: &[(&str, &str)]) -> Request<()> {
         let builder = Request::get(uri);
         fields
@@ -63,7 +66,7 @@ mod tests {
 
     /// Asserts which of some requests share a hash: those with the same letter, `-` with none.
     #[track_caller]
-    fn alike(key: &HashKey, requests: &[(&str, &[(&str, &str)], char)]) {
+    fn alike(key: &HashKey, requests: &[Case<'_>]) {
         for (uri, fields, letter) in requests {
             let one = hashed(key, uri, fields);
             assert_eq!(one.is_none(), *letter == '-', "{uri} {fields:?}");
@@ -128,7 +131,7 @@ mod tests {
     fn long_values_differ_by_every_byte() {
         let long = "x".repeat(100);
         let hashes: std::collections::BTreeSet<u64> = (0..=100)
-            .map(|at| bytes(Seed::default(), long[..at].as_bytes()))
+            .map(|at| bytes(Seed::default(), &long.as_bytes()[..at]))
             .chain((0..100).map(|at| {
                 let mut other = long.clone();
                 other.replace_range(at..=at, "y");
