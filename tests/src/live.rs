@@ -110,6 +110,7 @@ pub fn live_pool_with(
             treatment: Treatment::NONE,
             hash_key: None,
             load: live::Load::default(),
+            cookie: None,
         },
     ))
 }

@@ -35,6 +35,7 @@ fn pool(
         treatment: Treatment { load_factor, ..Treatment::NONE },
         hash_key: Some(key),
         load: view.load,
+        cookie: None,
     });
     pool
 }

@@ -23,6 +23,7 @@ fn pool(addresses: [std::net::SocketAddr; 2]) -> Arc<Pool> {
         treatment: Treatment::NONE,
         hash_key: None,
         load: Load::Latency,
+        cookie: None,
     });
     pool
 }

@@ -24,6 +24,7 @@ fn pool(echo: &Server, size: u32, timeout: Duration) -> Arc<Pool> {
         treatment: Treatment { queue: Queue { size, timeout }, ..Treatment::NONE },
         hash_key: None,
         load: deston::live::Load::default(),
+        cookie: None,
     });
     pool
 }

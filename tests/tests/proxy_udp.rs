@@ -158,6 +158,7 @@ async fn a_refusing_server_does_not_end_the_listener() {
         treatment: view.treatment,
         hash_key: None,
         load: deston::live::Load::default(),
+        cookie: None,
     });
     assert_eq!(ask(&client(proxied.address).await, "?").await, "up?");
 }

@@ -46,6 +46,7 @@ pub(super) enum Limited {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StickyBy {
     Ip,
+    Cookie,
 }
 
 /// `protocol` of `[[server]]`.
@@ -198,9 +199,9 @@ pub(super) const LIMITED: Names<Limited> = Names {
 
 pub(super) const STICKY_BY: Names<StickyBy> = Names {
     what: "kind of stickiness",
-    known: &[("ip", StickyBy::Ip)],
+    known: &[("ip", StickyBy::Ip), ("cookie", StickyBy::Cookie)],
     also: &[],
-    later: &["cookie"],
+    later: &[],
 };
 
 const HASH_ON: Names<HashOn> = Names {
@@ -212,6 +213,17 @@ const HASH_ON: Names<HashOn> = Names {
 
 const LIMIT_KEYS: Names<()> =
     Names { what: "key of a rate limit", known: &[("ip", ())], also: &[], later: &[] };
+
+/// The name of a cookie (RFC 6265 4.1.1).
+pub(super) fn cookie(key: &str, value: &DeValue<'_>) -> Result<String, Fault> {
+    let name = value::text(key, value)?;
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_token) {
+        let what = "the name of a cookie, 1 to 64 letters, digits, `_` and the like";
+        return Err(Fault::new(format!("`{key}` must be {what}, not {name:?}")));
+    }
+    Ok(name)
+}
 
 /// `hash_on`.
 #[derive(Clone, Debug)]

@@ -138,6 +138,7 @@ mod tests {
             treatment: model::Treatment::NONE,
             hash_key: None,
             load: crate::live::Load::default(),
+            cookie: None,
         };
         let pool = Arc::new(Pool::new("p".to_owned(), view));
         Listener::new(Serving::new(Arc::clone(&model.listeners[0]), pool))

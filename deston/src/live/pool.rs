@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use deston_common::flow::FlowKey;
+use deston_common::hash::Seed;
 use deston_common::net::{Address, Be16, Ipv6Be, TCP, UDP};
 use deston_common::server::ServerId;
 use deston_common::table::{Index, Table};
@@ -15,7 +16,7 @@ use deston_common::{hash, select};
 use super::bindings::Bindings;
 use super::bound::Bound;
 use super::{Budget, Line, Server};
-use crate::model::{HashKey, PoolTimeouts, Protocol, Sticky, Treatment};
+use crate::model::{HashKey, PoolTimeouts, Protocol, Sticky, StickyCookie, Treatment};
 
 /// A pool in use.
 pub struct Pool {
@@ -47,6 +48,8 @@ pub struct View {
     pub hash_key: Option<HashKey>,
     /// What the load of servers is, where it is compared.
     pub load: Load,
+    /// Whether clients of layer 7 bring what says which server they keep, and what keys that.
+    pub cookie: Option<(StickyCookie, Seed)>,
 }
 
 /// What the load of a server is.
@@ -217,7 +220,6 @@ mod tests {
     use std::num::NonZeroU16;
     use std::time::Duration;
 
-    use deston_common::hash::Seed;
     use deston_common::limits::MAX_SAMPLES;
     use deston_common::table::{Member, TableError};
     use deston_common::{maglev, sequence};
@@ -249,6 +251,7 @@ mod tests {
             treatment: Treatment::NONE,
             hash_key: None,
             load: Load::default(),
+            cookie: None,
         }
     }
 

@@ -26,7 +26,7 @@ pub use listener::{
 pub use notes::{HostPorts, Note, notes};
 pub use pool::{
     Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, Pool, PoolTimeouts, Server,
-    ServerPort, Sticky,
+    ServerPort, Sticky, StickyCookie,
 };
 pub use treatment::{Overflow, Queue, Retry, Treatment};
 

@@ -25,6 +25,8 @@ pub struct Pool {
     pub outlier: Outlier,
     /// Whether a client keeps its server, and for how long; `None`: the algorithm alone decides.
     pub sticky: Option<Sticky>,
+    /// Layer 7: the same by cookie. Never both.
+    pub cookie: Option<StickyCookie>,
     /// What becomes of the connections of a server that went down.
     pub on_down: OnDown,
     /// How much trouble is taken when servers are full or fail.
@@ -71,6 +73,15 @@ pub enum HashOn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sticky {
     /// How long a client that does not connect is remembered. Default 3 h; never zero.
+    pub ttl: Duration,
+}
+
+/// `[pool.sticky]` by cookie: a client brings what says which server it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StickyCookie {
+    /// Name of the cookie, a token. Default `deston`.
+    pub name: String,
+    /// How long a client that does not come back is known. Default 3 h; at least 1 s.
     pub ttl: Duration,
 }
 

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::stream::Stream;
 use super::tls;
 use crate::live::{Load, Place, Pool, Server, Slot, View};
-use crate::model::{HashKey, Overflow, PoolTimeouts, Retry, ServerProtocol};
+use crate::model::{HashKey, Overflow, PoolTimeouts, Retry, ServerProtocol, StickyCookie};
 
 /// Connect attempts that may take their full time; after that the client has waited enough.
 const TIMEOUTS: u32 = 2;
@@ -181,6 +181,16 @@ impl<'a> Search<'a> {
     /// Enters the table where a request's hash says, not its client's address.
     pub(crate) fn enter_at(&mut self, hash: u64) {
         self.start = Some(hash);
+    }
+
+    /// Cookies of the pool, if it has any, and the seed that names servers in them.
+    pub(crate) fn cookie(&self) -> Option<(&StickyCookie, Seed)> {
+        self.view.cookie.as_ref().map(|(cookie, seed)| (cookie, *seed))
+    }
+
+    /// Tries first the server that `find` gives of those that may be chosen.
+    pub(crate) fn keep(&mut self, find: impl FnOnce(&[Arc<Server>]) -> Option<Arc<Server>>) {
+        self.kept = find(&self.view.servers);
     }
 
     /// Whether servers are compared by the time of their responses.

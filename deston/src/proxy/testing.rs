@@ -48,6 +48,7 @@ pub(super) fn view(addresses: &[SocketAddr]) -> View {
         treatment: Treatment::NONE,
         hash_key: None,
         load: live::Load::default(),
+        cookie: None,
     }
 }
 

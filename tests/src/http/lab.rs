@@ -155,5 +155,6 @@ fn view(servers: &[Arc<live::Server>], setup: &Setup) -> live::View {
         treatment: setup.treatment,
         hash_key: None,
         load: live::Load::default(),
+        cookie: None,
     }
 }

@@ -19,7 +19,7 @@ use super::section::{Field, Section};
 use super::value::{self, Zero};
 use crate::model::{Access, OnStop, XdpMode};
 pub(super) use listener::{Listener, RateLimit};
-pub(super) use pool::{Health, Outlier, Pool, Server, Sticky};
+pub(super) use pool::{Health, Outlier, Pool, Server};
 pub(super) use tls::{Certificate, ServerTls, Tls};
 pub(super) use treatment::{Queue, Retry};
 

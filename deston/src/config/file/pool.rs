@@ -60,6 +60,7 @@ pub(in crate::config) struct Outlier {
 pub(in crate::config) struct Sticky {
     pub(in crate::config) header: Option<Span>,
     pub(in crate::config) by: Field<StickyBy>,
+    pub(in crate::config) cookie: Field<String>,
     pub(in crate::config) ttl: Field<Duration>,
 }
 
@@ -144,10 +145,10 @@ impl Outlier {
 
 impl Sticky {
     fn read(section: &mut Section<'_>) -> Self {
-        section.later(&["cookie"]);
         Self {
             header: section.header(),
             by: section.get("by", value::one_of(&STICKY_BY)),
+            cookie: section.get("cookie", names::cookie),
             ttl: section.get("ttl", value::duration(Zero::Refused)),
         }
     }

@@ -91,10 +91,6 @@ fn names_of_later_versions_are_told_from_typos() {
             "2:7: `key = \"cookie:..\"` is not available in this version",
         ),
         (
-            "[load_balancer.sticky]\nby = \"cookie\"",
-            "2:6: kind of stickiness `cookie` is not available in this version (`by` may be `ip`)",
-        ),
-        (
             "[load_balancer.health]\nkind = \"grpc\"",
             "2:8: kind of health check `grpc` is not available in this version \
              (`kind` may be `tcp`, `http` or `off`)",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{errors, valid};
-use crate::model::{Algorithm, HashKey, HashOn, Overflow, Pool, Queue, Retry};
+use crate::model::{Algorithm, HashKey, HashOn, Overflow, Pool, Queue, Retry, StickyCookie};
 
 /// Asserts the one error of a pool's keys.
 #[track_caller]
@@ -190,5 +190,38 @@ fn peak_ewma_is_for_layer_7() {
         "[load_balancer]\nalgorithm = \"peak_ewma\"",
         "2:13: `peak_ewma` goes by the time of responses, and pool `default` serves layer 4 (write \
          `least_connections` or `p2c`)",
+    );
+}
+
+#[test]
+fn clients_are_known_by_a_cookie_if_that_is_set() {
+    let pool_of = |keys: &str| pool(&format!("[load_balancer.sticky]\nby = \"cookie\"\n{keys}"));
+    let cookie = |name: &str, seconds| {
+        Some(StickyCookie { name: name.to_owned(), ttl: Duration::from_secs(seconds) })
+    };
+    assert_eq!((pool_of("").sticky, pool_of("").cookie), (None, cookie("deston", 10_800)));
+    assert_eq!(pool_of("cookie = \"id\"\nttl = \"20m\"").cookie, cookie("id", 1_200));
+    assert_eq!(pool("[load_balancer.sticky]\nby = \"ip\"").cookie, None);
+}
+
+#[test]
+fn what_is_no_stickiness_by_cookie_is_pointed_at() {
+    let sticky = "[load_balancer]\nlayer = \"L7\"\n[load_balancer.sticky]";
+    error(
+        "[load_balancer.sticky]\nby = \"cookie\"",
+        "2:6: cookies are for layer 7, and pool `default` serves layer 4 (write `by = \"ip\"`)",
+    );
+    error(
+        "[load_balancer.sticky]\nby = \"ip\"\ncookie = \"id\"",
+        "3:1: `cookie` is for clients that are known by one (remove it, or write `by = \"cookie\"`)",
+    );
+    error(
+        &format!("{sticky}\nby = \"cookie\"\nttl = \"100ms\""),
+        "5:7: a cookie cannot live for less than a second (write `ttl = \"1s\"` or more)",
+    );
+    error(
+        &format!("{sticky}\nby = \"cookie\"\ncookie = \"a;b\""),
+        "5:10: `cookie` must be the name of a cookie, 1 to 64 letters, digits, `_` and the like, \
+         not \"a;b\"",
     );
 }

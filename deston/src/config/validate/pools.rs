@@ -252,8 +252,13 @@ impl Draft<'_> {
         let algorithm = settings::algorithm(&self, problems);
         let hash_key = settings::hash_key(&self, problems);
         let health = settings::health(&self, problems);
-        let sticky = settings::sticky(&file.sticky, problems);
+        let known = settings::sticky(&self, problems);
         let timeouts = PoolTimeouts::default();
+        let (sticky, cookie) = match known? {
+            None => (None, None),
+            Some(settings::Known::Ip(sticky)) => (Some(sticky), None),
+            Some(settings::Known::Cookie(cookie)) => (None, Some(cookie)),
+        };
         Some(Pool {
             timeouts: PoolTimeouts {
                 connect: file.connect.or(timeouts.connect)?,
@@ -265,7 +270,8 @@ impl Draft<'_> {
             hash_key: hash_key?,
             health: health?,
             outlier: settings::outlier(&file.outlier)?,
-            sticky: sticky?,
+            sticky,
+            cookie,
             on_down: settings::on_down(&self)?,
             treatment: treatment::treatment(file)?,
             servers: self.servers.into_iter().map(|draft| draft.server).collect(),

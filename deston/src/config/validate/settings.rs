@@ -14,6 +14,7 @@ use crate::config::problem::{Problem, Problems};
 use crate::config::section::Field;
 use crate::model::{
     Algorithm, Checks, HashKey, HashOn, Health, HttpCheck, OnDown, Outlier, ServerPort, Sticky,
+    StickyCookie,
 };
 
 /// `algorithm` and `hash_on`.
@@ -182,24 +183,48 @@ pub(super) fn outlier(file: &file::Outlier) -> Option<Outlier> {
     })
 }
 
+/// What clients are known by, if they keep their server.
+pub(super) enum Known {
+    Ip(Sticky),
+    Cookie(StickyCookie),
+}
+
 /// `[pool.sticky]`, if there is one; `None` if what is written is wrong.
-pub(super) fn sticky(file: &file::Sticky, problems: &Problems) -> Option<Option<Sticky>> {
+pub(super) fn sticky(draft: &Draft<'_>, problems: &Problems) -> Option<Option<Known>> {
+    let file = &draft.file.sticky;
     let Some(header) = &file.header else { return Some(None) };
     let by = match &file.by {
         Field::Absent => {
             problems.add(
                 Problem::at(header.clone(), "[pool.sticky] does not say what clients are known by")
-                    .help("write `by = \"ip\"`"),
+                    .help("write `by = \"ip\"` or `by = \"cookie\"`"),
             );
             return None;
         }
         Field::Wrong => return None,
-        Field::Given(at) => at.value,
+        Field::Given(at) => at,
     };
     let ttl = file.ttl.or(Duration::from_secs(3 * 60 * 60))?;
-    Some(Some(match by {
-        StickyBy::Ip => Sticky { ttl },
-    }))
+    if by.value == StickyBy::Ip {
+        if let Some(span) = file.cookie.key() {
+            let message = "`cookie` is for clients that are known by one";
+            problems.add(Problem::at(span, message).help("remove it, or write `by = \"cookie\"`"));
+        }
+        return Some(Some(Known::Ip(Sticky { ttl })));
+    }
+    if draft.users.l4 {
+        let name = &draft.name;
+        let message = format!("cookies are for layer 7, and pool `{name}` serves layer 4");
+        problems.add(Problem::at(by.span.clone(), message).help("write `by = \"ip\"`"));
+        return None;
+    }
+    if ttl < Duration::from_secs(1) {
+        let message = "a cookie cannot live for less than a second";
+        problems.add(Problem::near(file.ttl.span(), message).help("write `ttl = \"1s\"` or more"));
+        return None;
+    }
+    let name = file.cookie.or("deston".to_owned())?;
+    Some(Some(Known::Cookie(StickyCookie { name, ttl })))
 }
 
 /// `on_down`.

@@ -194,6 +194,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             treatment: pool.treatment,
             hash_key: pool.hash_key.clone(),
             load: load(pool.algorithm),
+            cookie: pool.cookie.clone().map(|cookie| (cookie, self.seed)),
         }
     }
 

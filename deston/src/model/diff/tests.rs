@@ -289,6 +289,7 @@ fn any_model() -> impl Strategy<Value = Model> {
                     on_down: OnDown::Drain,
                     treatment: Treatment::default(),
                     hash_key: None,
+                    cookie: None,
                 })
             });
             Model {

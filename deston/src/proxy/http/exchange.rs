@@ -19,6 +19,7 @@ use super::downstream::Downstream;
 use super::error::Error;
 use super::hashed;
 use super::replay::{Spare, keep};
+use super::sticky::Stickiness;
 use super::upstream::{Failure, Upstream};
 use crate::live::Pool;
 use crate::model::Retry;
@@ -47,7 +48,7 @@ struct Failed {
 /// Sends a request to a server of `pool` and returns the response's head, with the connection its
 /// body comes on.
 pub(super) async fn exchange(
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     pool: &Pool,
     downstream: &Rc<Downstream>,
 ) -> Result<(Response<Incoming>, Upstream), Error> {
@@ -62,13 +63,24 @@ pub(super) async fn exchange(
     {
         search.enter_at(hash);
     }
+    let stickiness = search.cookie().map(|(cookie, seed)| {
+        Stickiness::read(cookie, seed, client.presented.is_some(), &mut request)
+    });
+    if let Some(stickiness) = &stickiness {
+        search.keep(|servers| stickiness.server(servers));
+    }
     let total = search.timeouts().total;
     let exchange = Exchange { downstream, pool, search, pooled: true, may_share, retries: 0 };
     let answered = exchange.run(request);
-    if total == Duration::ZERO {
-        return answered.await;
+    let (mut response, upstream) = if total == Duration::ZERO {
+        answered.await?
+    } else {
+        timeout(total, answered).await.unwrap_or(Err(Error::Overdue))?
+    };
+    if let Some(stickiness) = stickiness {
+        stickiness.tell(upstream.server(), response.headers_mut());
     }
-    timeout(total, answered).await.unwrap_or(Err(Error::Overdue))
+    Ok((response, upstream))
 }
 
 impl Exchange<'_> {

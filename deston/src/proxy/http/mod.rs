@@ -23,6 +23,7 @@ mod replay;
 mod respond;
 mod serve;
 mod shared;
+mod sticky;
 mod task;
 mod timer;
 mod upgrade;
