@@ -10,6 +10,9 @@ use deston_tests::live::{l7, live_pool, server};
 use deston_tests::proxied::{ANY_PORT, Proxied};
 use deston_tests::wait::until;
 
+/// Path and field of the request whose part is `n`.
+type Part = fn(usize) -> (String, String);
+
 /// Servers that answer with their number.
 async fn numbered(count: usize) -> Vec<Answering> {
     let mut servers = Vec::new();
@@ -48,7 +51,7 @@ async fn asked(client: &mut Peer, path: &str, field: &str) -> String {
 
 #[tokio::test]
 async fn requests_with_the_same_part_reach_the_same_server() {
-    let cases: [(HashKey, fn(usize) -> (String, String)); 4] = [
+    let cases: [(HashKey, Part); 4] = [
         (HashKey::Path, |n| (format!("/{n}"), "X: y".to_owned())),
         (HashKey::Query("k".to_owned()), |n| (format!("/?k={n}"), "X: y".to_owned())),
         (HashKey::Cookie("c".to_owned()), |n| ("/".to_owned(), format!("Cookie: c={n}"))),
