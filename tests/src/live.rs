@@ -77,7 +77,7 @@ pub fn live_pool_with(
         Algorithm::IpHashing => maglev::fill(&mut table, &members, seed),
         Algorithm::LeastConnections => sequence::fill_least(&mut table, &members, MAX_SAMPLES),
         Algorithm::Random => sequence::fill_random(&mut table, &members),
-        Algorithm::P2c => sequence::fill_least(&mut table, &members, 2),
+        Algorithm::P2c | Algorithm::PeakEwma => sequence::fill_least(&mut table, &members, 2),
         Algorithm::Maglev(HashOn::Flow) => {
             maglev::fill_weighted(&mut table, &members, seed, Index::Flow)
         }
@@ -102,7 +102,16 @@ pub fn live_pool_with(
         .collect();
     Arc::new(live::Pool::new(
         "test".to_owned(),
-        View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE },
+        View {
+            table,
+            servers,
+            timeouts,
+            sticky: None,
+            treatment: Treatment::NONE,
+            hash_key: None,
+            load: live::Load::default(),
+            cookie: None,
+        },
     ))
 }
 

@@ -22,6 +22,9 @@ fn pool(echo: &Server, size: u32, timeout: Duration) -> Arc<Pool> {
         timeouts: view.timeouts,
         sticky: None,
         treatment: Treatment { queue: Queue { size, timeout }, ..Treatment::NONE },
+        hash_key: None,
+        load: deston::live::Load::default(),
+        cookie: None,
     });
     pool
 }

@@ -156,6 +156,9 @@ async fn a_refusing_server_does_not_end_the_listener() {
         timeouts: view.timeouts,
         sticky: None,
         treatment: view.treatment,
+        hash_key: None,
+        load: deston::live::Load::default(),
+        cookie: None,
     });
     assert_eq!(ask(&client(proxied.address).await, "?").await, "up?");
 }

@@ -4,8 +4,9 @@ use toml::de::DeValue;
 
 use super::value::{self, Fault, Names};
 use crate::model::{
-    AcceptProxyProtocol, Access, Alpn, DatapathChoice, ForwardedFields, Forwarding, HashOn, Mode,
-    OnDown, OnStop, Overflow, Protocol, ProxyProtocol, TlsVersion, Underscores, XdpMode,
+    AcceptProxyProtocol, Access, Alpn, DatapathChoice, ForwardedFields, Forwarding, HashKey,
+    HashOn, Mode, OnDown, OnStop, Overflow, Protocol, ProxyProtocol, TlsVersion, Underscores,
+    XdpMode,
 };
 
 /// `layer`.
@@ -24,6 +25,7 @@ pub(super) enum AlgorithmName {
     Maglev,
     LeastConnections,
     P2c,
+    PeakEwma,
     Random,
 }
 
@@ -45,6 +47,7 @@ pub(super) enum Limited {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StickyBy {
     Ip,
+    Cookie,
 }
 
 /// `protocol` of `[[server]]`.
@@ -101,10 +104,11 @@ pub(super) const ALGORITHMS: Names<AlgorithmName> = Names {
         ("maglev", AlgorithmName::Maglev),
         ("least_connections", AlgorithmName::LeastConnections),
         ("p2c", AlgorithmName::P2c),
+        ("peak_ewma", AlgorithmName::PeakEwma),
         ("random", AlgorithmName::Random),
     ],
     also: &[],
-    later: &["peak_ewma"],
+    later: &[],
 };
 
 pub(super) const PROTOCOLS: Names<Protocol> = Names {
@@ -210,9 +214,9 @@ pub(super) const LIMITED: Names<Limited> = Names {
 
 pub(super) const STICKY_BY: Names<StickyBy> = Names {
     what: "kind of stickiness",
-    known: &[("ip", StickyBy::Ip)],
+    known: &[("ip", StickyBy::Ip), ("cookie", StickyBy::Cookie)],
     also: &[],
-    later: &["cookie"],
+    later: &[],
 };
 
 pub(super) const ACCEPT_PROXY_PROTOCOL: Names<AcceptProxyProtocol> = Names {
@@ -249,16 +253,56 @@ const HASH_ON: Names<HashOn> = Names {
     what: "thing to hash",
     known: &[("flow", HashOn::Flow), ("ip", HashOn::Ip), ("ip+port", HashOn::IpPort)],
     also: &[],
-    later: &["path"],
+    later: &[],
 };
 
 const LIMIT_KEYS: Names<()> =
     Names { what: "key of a rate limit", known: &[("ip", ())], also: &[], later: &[] };
 
+/// The name of a cookie (RFC 6265 4.1.1).
+pub(super) fn cookie(key: &str, value: &DeValue<'_>) -> Result<String, Fault> {
+    let name = value::text(key, value)?;
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_token) {
+        let what = "the name of a cookie, 1 to 64 letters, digits, `_` and the like";
+        return Err(Fault::new(format!("`{key}` must be {what}, not {name:?}")));
+    }
+    Ok(name)
+}
+
 /// `hash_on`.
-pub(super) fn hash_on(key: &str, value: &DeValue<'_>) -> Result<HashOn, Fault> {
-    refuse_part_of_a_request(key, value, &["header", "cookie", "query"])?;
-    value::one_of(&HASH_ON)(key, value)
+#[derive(Clone, Debug)]
+pub(super) enum Hashed {
+    Address(HashOn),
+    Request(HashKey),
+}
+
+/// `hash_on`.
+pub(super) fn hash_on(key: &str, value: &DeValue<'_>) -> Result<Hashed, Fault> {
+    let text = value.as_str().unwrap_or_default();
+    if value::folded(text) == "path" {
+        return Ok(Hashed::Request(HashKey::Path));
+    }
+    let Some((kind, name)) = text.split_once(':') else {
+        return value::one_of(&HASH_ON)(key, value).map(Hashed::Address).map_err(|fault| {
+            fault.help("of a request, `path`, `header:NAME`, `cookie:NAME` or `query:NAME`")
+        });
+    };
+    let wrong = |what: &str| Fault::new(format!("`{key}` must name {what}, not {name:?}"));
+    let is_token = !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"=;,&\"".contains(&byte));
+    Ok(Hashed::Request(match value::folded(kind).as_str() {
+        "header" => HashKey::Header(name.parse().map_err(|_| wrong("a field"))?),
+        "cookie" if is_token => HashKey::Cookie(name.to_owned()),
+        "cookie" => return Err(wrong("a cookie")),
+        "query" if is_token => HashKey::Query(name.to_owned()),
+        "query" => return Err(wrong("a parameter")),
+        _ => {
+            let message = format!("unknown thing to hash `{kind}:{name}`");
+            let help = "it may be `header:NAME`, `cookie:NAME` or `query:NAME`";
+            return Err(Fault::new(message).help(help));
+        }
+    }))
 }
 
 /// `key` of `[listener.rate_limit]`: nothing but the client's address is known yet.

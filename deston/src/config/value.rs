@@ -148,15 +148,27 @@ pub(super) fn millionths(key: &str, value: &DeValue<'_>) -> Result<u32, Fault> {
 
 fn fraction(key: &str, value: &DeValue<'_>) -> Result<f64, Fault> {
     let what = "a share from 0.0 to 1.0";
-    let text = match (value.as_float(), value.as_integer()) {
-        (Some(float), _) => float.as_str(),
-        (None, Some(integer)) => integer.as_str(),
-        (None, None) => return Err(must_be(key, what, value)),
-    };
+    let text = decimal(value).ok_or_else(|| must_be(key, what, value))?;
     text.parse()
         .ok()
         .filter(|share| (0.0..=1.0).contains(share))
         .ok_or_else(|| Fault::new(format!("`{key}` must be {what}, not {text}")))
+}
+
+/// How many times something may be had, from 1 to 100, in percent.
+pub(super) fn factor(key: &str, value: &DeValue<'_>) -> Result<u32, Fault> {
+    let what = "a number from 1.0 to 100.0";
+    let text = decimal(value).ok_or_else(|| must_be(key, what, value))?;
+    text.parse()
+        .ok()
+        .filter(|factor: &f64| (1.0..=100.0).contains(factor))
+        .map(|factor| (factor * 100.0).round() as u32)
+        .ok_or_else(|| Fault::new(format!("`{key}` must be {what}, not {text}")))
+}
+
+/// A number as it is written.
+fn decimal<'v>(value: &'v DeValue<'_>) -> Option<&'v str> {
+    value.as_float().map(|float| float.as_str()).or(value.as_integer().map(|whole| whole.as_str()))
 }
 
 /// Worker threads.

@@ -7,7 +7,7 @@ use deston_common::hash::Seed;
 use deston_common::server::ServerId;
 
 use super::tables;
-use crate::live::{self, View, flow_key};
+use crate::live::{self, Load, View, flow_key};
 use crate::model::{Algorithm, HashOn, Pool, Protocol, Server};
 
 /// What can be told of a choice before a start.
@@ -21,6 +21,8 @@ pub enum FirstChoice<'a> {
     Hashed(&'a Server),
     /// Each connection of the client may hash to another one of so many.
     ByConnection(usize),
+    /// A part of the request hashes to one of so many.
+    ByRequest(usize),
     /// One of so many is drawn.
     Drawn(usize),
 }
@@ -32,8 +34,11 @@ pub fn first_choice<'a>(
     client: SocketAddr,
     listener: SocketAddr,
 ) -> FirstChoice<'a> {
-    let eligible: Vec<(ServerId, &Server)> =
-        (1..).map(ServerId).zip(pool.servers.iter().filter(|server| !server.drain)).collect();
+    let takes = |backup: bool| {
+        pool.servers.iter().filter(move |server| !server.drain && server.backup == backup)
+    };
+    let others = takes(false).next().is_some();
+    let eligible: Vec<(ServerId, &Server)> = (1..).map(ServerId).zip(takes(!others)).collect();
     let count = eligible.len();
     if count == 0 {
         return FirstChoice::None;
@@ -47,8 +52,16 @@ pub fn first_choice<'a>(
         Arc::new(live::Server::new(*id, server.name.clone(), server.address, limit))
     };
     let servers = eligible.iter().map(server).collect();
-    let view =
-        View { table, servers, timeouts: pool.timeouts, sticky: None, treatment: pool.treatment };
+    let view = View {
+        table,
+        servers,
+        timeouts: pool.timeouts,
+        sticky: None,
+        treatment: pool.treatment,
+        hash_key: None,
+        load: Load::default(),
+        cookie: None,
+    };
     let live = live::Pool::new(pool.name.clone(), view);
     let view = live.view();
     let start = live.enter(&view, &flow_key(client, listener, Protocol::Tcp));
@@ -59,15 +72,17 @@ pub fn first_choice<'a>(
         (Algorithm::RoundRobin | Algorithm::WeightedRoundRobin, Some(server)) => {
             FirstChoice::FirstTurn(server)
         }
+        (Algorithm::Maglev(_), Some(_)) if pool.hash_key.is_some() => FirstChoice::ByRequest(count),
         (Algorithm::IpHashing | Algorithm::Maglev(HashOn::Ip), Some(server)) => {
             FirstChoice::Hashed(server)
         }
         (Algorithm::Maglev(HashOn::Flow | HashOn::IpPort), Some(_)) => {
             FirstChoice::ByConnection(count)
         }
-        (Algorithm::LeastConnections | Algorithm::P2c | Algorithm::Random, Some(_)) => {
-            FirstChoice::Drawn(count)
-        }
+        (
+            Algorithm::LeastConnections | Algorithm::P2c | Algorithm::PeakEwma | Algorithm::Random,
+            Some(_),
+        ) => FirstChoice::Drawn(count),
     }
 }
 
@@ -105,8 +120,24 @@ mod tests {
     }
 
     #[test]
+    fn a_hash_of_a_part_of_the_request_is_not_that_of_the_client() {
+        choice("\"maglev\"\nhash_on = \"path\"", TWO, |choice| {
+            assert_eq!(choice, FirstChoice::ByRequest(2));
+        });
+    }
+
+    #[test]
+    fn a_backup_is_chosen_only_if_nobody_else_is_there() {
+        let servers = "[[server]]\nport = 1\nbackup = true\n[[server]]\nport = 2";
+        choice("\"round_robin\"", servers, |choice| {
+            let FirstChoice::FirstTurn(server) = choice else { panic!("{choice:?}") };
+            assert_eq!(server.address.port(), 2);
+        });
+    }
+
+    #[test]
     fn what_is_drawn_is_not_known() {
-        for algorithm in ["\"random\"", "\"p2c\"", "\"least_connections\""] {
+        for algorithm in ["\"random\"", "\"p2c\"", "\"peak_ewma\"", "\"least_connections\""] {
             choice(algorithm, TWO, |choice| assert_eq!(choice, FirstChoice::Drawn(2)));
         }
     }

@@ -8,7 +8,7 @@ use deston_common::{maglev, sequence};
 
 use crate::model::{Algorithm, HashOn, Server};
 
-/// Servers that `p2c` compares.
+/// Servers that `p2c` and `peak_ewma` compare.
 const CHOICES: u32 = 2;
 
 /// The table of `servers`, in the order given.
@@ -40,7 +40,9 @@ pub(super) fn build<'a>(
         Algorithm::LeastConnections => {
             sequence::fill_least(&mut table, &members, MAX_SAMPLES)?;
         }
-        Algorithm::P2c => sequence::fill_least(&mut table, &members, CHOICES)?,
+        Algorithm::P2c | Algorithm::PeakEwma => {
+            sequence::fill_least(&mut table, &members, CHOICES)?
+        }
         Algorithm::Random => sequence::fill_random(&mut table, &members)?,
     }
     Ok(table)

@@ -210,6 +210,9 @@ mod tests {
             timeouts,
             sticky: None,
             treatment: model::Treatment::NONE,
+            hash_key: None,
+            load: crate::live::Load::default(),
+            cookie: None,
         };
         let pool = Arc::new(Pool::new("p".to_owned(), view));
         Listener::new(Serving::new(Arc::clone(&model.listeners[0]), pool))

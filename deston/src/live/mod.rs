@@ -4,9 +4,11 @@
 //! keeps the count of its open connections. Only `control` replaces what is inside; the proxy reads.
 
 mod bindings;
+mod bound;
 mod budget;
 mod connections;
 mod fate;
+mod latency;
 mod line;
 mod listener;
 mod pool;
@@ -18,9 +20,10 @@ mod streaks;
 pub use budget::Budget;
 pub use connections::Connection;
 pub use fate::Fate;
+pub use latency::Latency;
 pub use line::{Line, Place};
 pub use listener::{Listener, Refusal, Refusals, Serving};
-pub use pool::{Pool, View, flow_key, wide};
+pub use pool::{Load, Pool, View, flow_key, wide};
 pub use route::Route;
 pub use server::{IdleSlot, Server, Slot};
 pub use streaks::Streaks;

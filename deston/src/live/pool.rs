@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use deston_common::flow::FlowKey;
+use deston_common::hash::Seed;
 use deston_common::net::{Address, Be16, Ipv6Be, TCP, UDP};
 use deston_common::server::ServerId;
 use deston_common::table::{Index, Table};
 use deston_common::{hash, select};
 
 use super::bindings::Bindings;
+use super::bound::Bound;
 use super::{Budget, Line, Server};
-use crate::model::{PoolTimeouts, Protocol, Sticky, Treatment};
+use crate::model::{HashKey, PoolTimeouts, Protocol, Sticky, StickyCookie, Treatment};
 
 /// A pool in use.
 pub struct Pool {
@@ -42,6 +44,22 @@ pub struct View {
     pub sticky: Option<Sticky>,
     /// What requests may count on.
     pub treatment: Treatment,
+    /// What is hashed of a request, where that is no address.
+    pub hash_key: Option<HashKey>,
+    /// What the load of servers is, where it is compared.
+    pub load: Load,
+    /// Whether clients of layer 7 bring what says which server they keep, and what keys that.
+    pub cookie: Option<(StickyCookie, Seed)>,
+}
+
+/// What the load of a server is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Load {
+    /// Connections that carry something.
+    #[default]
+    Connections,
+    /// How long it takes to respond, times what it is busy with.
+    Latency,
 }
 
 /// An address as tuples have it.
@@ -168,7 +186,12 @@ impl View {
                     return None;
                 }
                 let server = self.server(id).filter(|server| server.may_free_a_slot())?;
-                Some((server.busy().into(), server.weight()))
+                let busy = server.busy();
+                let load = match self.load {
+                    Load::Connections => busy.into(),
+                    Load::Latency => server.latency().cost(busy),
+                };
+                Some((load, server.weight()))
             };
             let id = select::least(&self.table, random, load)?;
             if take(id) {
@@ -176,6 +199,12 @@ impl View {
             }
             refused.push(id);
         }
+    }
+
+    /// What a server may have at most at this moment, where load is bounded.
+    pub(crate) fn bound(&self) -> Option<Bound> {
+        let factor = self.treatment.load_factor;
+        (factor > 0).then(|| Bound::new(&self.servers, factor))
     }
 
     /// Whether `server` is one of those that may be chosen.
@@ -194,7 +223,6 @@ mod tests {
     use std::num::NonZeroU16;
     use std::time::Duration;
 
-    use deston_common::hash::Seed;
     use deston_common::limits::MAX_SAMPLES;
     use deston_common::table::{Member, TableError};
     use deston_common::{maglev, sequence};
@@ -218,7 +246,16 @@ mod tests {
             server_idle: second,
             total: Duration::ZERO,
         };
-        View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE }
+        View {
+            table,
+            servers,
+            timeouts,
+            sticky: None,
+            treatment: Treatment::NONE,
+            hash_key: None,
+            load: Load::default(),
+            cookie: None,
+        }
     }
 
     fn pool(fill: impl FnOnce(&mut Table, &[Member]) -> Result<(), TableError>) -> Pool {

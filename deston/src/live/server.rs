@@ -16,6 +16,7 @@ use deston_common::server::ServerId;
 use tokio::sync::Notify;
 
 use super::fate::Fate;
+use super::latency::Latency;
 use super::line::Line;
 use super::streaks::Streaks;
 use crate::model::Speech;
@@ -40,6 +41,7 @@ pub struct Server {
     fate: Fate,
     /// Failures in a row.
     streaks: Streaks,
+    latency: Latency,
     /// How new connections speak.
     speech: ArcSwap<Speech>,
     /// Those who wait for a slot of the pool that it is in.
@@ -85,6 +87,7 @@ impl Server {
             give_way: Notify::new(),
             fate: Fate::default(),
             streaks: Streaks::default(),
+            latency: Latency::new(),
             speech: ArcSwap::from_pointee(Speech::default()),
             line: ArcSwapOption::empty(),
             tells_client: AtomicBool::new(false),
@@ -130,6 +133,11 @@ impl Server {
     /// Its failures in a row.
     pub fn streaks(&self) -> &Streaks {
         &self.streaks
+    }
+
+    /// How long it takes to respond.
+    pub fn latency(&self) -> &Latency {
+        &self.latency
     }
 
     /// What tables call it.

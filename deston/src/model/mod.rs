@@ -7,6 +7,7 @@
 mod diff;
 mod edits;
 mod guard;
+mod hash_key;
 mod http;
 mod limits;
 mod listener;
@@ -22,6 +23,7 @@ mod treatment;
 pub use diff::{AtStart, Change, ServerChange, diff, is_same};
 pub use edits::{Edits, MessageEdits};
 pub use guard::{Guard, Prefixes, RateLimit};
+pub use hash_key::HashKey;
 pub use http::{HttpTimeouts, L7};
 pub use limits::{DEFAULT_HEADERS, Limits};
 pub use listener::{
@@ -32,7 +34,7 @@ pub use notes::{HostPorts, Note, notes};
 pub use origin::{AcceptProxyProtocol, ForwardedFields, Origin, ProxyProtocol};
 pub use pool::{
     Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, Pool, PoolTimeouts, Server,
-    ServerPort, Sticky,
+    ServerPort, Sticky, StickyCookie,
 };
 pub use route::Route;
 pub use rules::{Mode, Rules, Underscores};

@@ -216,9 +216,11 @@ fn of_pool(pool: &Pool) -> Option<Note> {
         | Algorithm::Maglev(HashOn::Flow | HashOn::IpPort)
         | Algorithm::LeastConnections
         | Algorithm::P2c
+        | Algorithm::PeakEwma
         | Algorithm::Random => false,
     };
-    (keeps && pool.sticky.is_some()).then(|| Note::StickyTwice { pool: pool.name.clone() })
+    (keeps && pool.hash_key.is_none() && pool.sticky.is_some())
+        .then(|| Note::StickyTwice { pool: pool.name.clone() })
 }
 
 #[cfg(test)]

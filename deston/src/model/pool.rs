@@ -5,7 +5,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Speech, Treatment};
+use super::{HashKey, Speech, Treatment};
 
 /// A set of servers with one algorithm.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +25,15 @@ pub struct Pool {
     pub outlier: Outlier,
     /// Whether a client keeps its server, and for how long; `None`: the algorithm alone decides.
     pub sticky: Option<Sticky>,
+    /// Layer 7: the same by cookie. Never both.
+    pub cookie: Option<StickyCookie>,
     /// What becomes of the connections of a server that went down.
     pub on_down: OnDown,
     /// How much trouble is taken when servers are full or fail.
     pub treatment: Treatment,
+    /// Layer 7, Maglev: what is hashed of a request; the address that the algorithm names is hashed
+    /// of those without it.
+    pub hash_key: Option<HashKey>,
 }
 
 /// How a pool chooses a server.
@@ -46,6 +51,9 @@ pub enum Algorithm {
     LeastConnections,
     /// The one of two, drawn at random, with fewer open connections for its weight.
     P2c,
+    /// Layer 7: the one of two, drawn at random, that takes less time to respond, times the requests it
+    /// has, for its weight.
+    PeakEwma,
     /// Drawn at random, weighted.
     Random,
 }
@@ -60,6 +68,7 @@ impl Algorithm {
             Self::Maglev(_) => "maglev",
             Self::LeastConnections => "least_connections",
             Self::P2c => "p2c",
+            Self::PeakEwma => "peak_ewma",
             Self::Random => "random",
         }
     }
@@ -80,6 +89,15 @@ pub enum HashOn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sticky {
     /// How long a client that does not connect is remembered. Default 3 h; never zero.
+    pub ttl: Duration,
+}
+
+/// `[pool.sticky]` by cookie: a client brings what says which server it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StickyCookie {
+    /// Name of the cookie, a token. Default `deston`.
+    pub name: String,
+    /// How long a client that does not come back is known. Default 3 h; at least 1 s.
     pub ttl: Duration,
 }
 

@@ -14,6 +14,9 @@ pub struct Treatment {
     pub retry: Retry,
     /// `count_5xx` of `[pool.outlier]`: a server that answers with errors fails. Default: no.
     pub count_5xx: bool,
+    /// Maglev: a server is passed over at so many percent of its fair share of open connections.
+    /// Default 0: at none.
+    pub load_factor: u32,
 }
 
 impl Treatment {
@@ -23,6 +26,7 @@ impl Treatment {
         overflow: Overflow::Reject,
         retry: Retry::NONE,
         count_5xx: false,
+        load_factor: 0,
     };
 }
 

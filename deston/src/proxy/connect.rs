@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use deston_common::flow::FlowKey;
+use deston_common::hash::Seed;
 use deston_common::net::Ipv6Be;
 use deston_common::server::ServerId;
 use nix::errno::Errno;
@@ -21,8 +22,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::proxy_protocol::{self, Ends, Header};
 use super::stream::Stream;
 use super::tls;
-use crate::live::{Place, Pool, Server, Slot, View};
-use crate::model::{Overflow, PoolTimeouts, Retry, ServerProtocol};
+use crate::live::{Load, Place, Pool, Server, Slot, View};
+use crate::model::{HashKey, Overflow, PoolTimeouts, Retry, ServerProtocol, StickyCookie};
 
 /// Connect attempts that may take their full time; after that the client has waited enough.
 const TIMEOUTS: u32 = 2;
@@ -176,6 +177,31 @@ impl<'a> Search<'a> {
         &self.view.treatment.retry
     }
 
+    /// What is hashed of a request, and with which seed.
+    pub(crate) fn hash_key(&self) -> Option<(&HashKey, Seed)> {
+        Some((self.view.hash_key.as_ref()?, self.view.table.seed))
+    }
+
+    /// Enters the table where a request's hash says, not its client's address.
+    pub(crate) fn enter_at(&mut self, hash: u64) {
+        self.start = Some(hash);
+    }
+
+    /// Cookies of the pool, if it has any, and the seed that names servers in them.
+    pub(crate) fn cookie(&self) -> Option<(&StickyCookie, Seed)> {
+        self.view.cookie.as_ref().map(|(cookie, seed)| (cookie, *seed))
+    }
+
+    /// Tries first the server that `find` gives of those that may be chosen.
+    pub(crate) fn keep(&mut self, find: impl FnOnce(&[Arc<Server>]) -> Option<Arc<Server>>) {
+        self.kept = find(&self.view.servers);
+    }
+
+    /// Whether servers are compared by the time of their responses.
+    pub(crate) fn weighs_latency(&self) -> bool {
+        self.view.load == Load::Latency
+    }
+
     /// Whether responses that are errors count against a server.
     pub(crate) fn counts_5xx(&self) -> bool {
         self.view.treatment.count_5xx
@@ -266,10 +292,18 @@ impl<'a> Search<'a> {
         }
         let start = *self.start.get_or_insert_with(|| self.pool.enter(&self.view, &self.key));
         let mut picked = None;
-        self.view.choose(start, |server| {
-            picked = pick(server);
-            picked.is_some()
-        });
+        if let Some(bound) = self.view.bound() {
+            self.view.choose(start, |server| {
+                picked = if bound.admits(server) { pick(server) } else { None };
+                picked.is_some()
+            });
+        }
+        if picked.is_none() {
+            self.view.choose(start, |server| {
+                picked = pick(server);
+                picked.is_some()
+            });
+        }
         picked
     }
 

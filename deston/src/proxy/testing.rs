@@ -40,7 +40,16 @@ pub(super) fn view(addresses: &[SocketAddr]) -> View {
         server_idle: second,
         total: Duration::ZERO,
     };
-    View { table, servers, timeouts, sticky: None, treatment: Treatment::NONE }
+    View {
+        table,
+        servers,
+        timeouts,
+        sticky: None,
+        treatment: Treatment::NONE,
+        hash_key: None,
+        load: live::Load::default(),
+        cookie: None,
+    }
 }
 
 /// A UDP listener whose pool has one server.

@@ -188,5 +188,8 @@ pub(super) fn view(servers: &[Arc<live::Server>], setup: &Setup) -> live::View {
         timeouts: setup.pool,
         sticky: None,
         treatment: setup.treatment,
+        hash_key: None,
+        load: live::Load::default(),
+        cookie: None,
     }
 }

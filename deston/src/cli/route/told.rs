@@ -152,6 +152,9 @@ fn server(
         FirstChoice::ByConnection(count) => {
             format!("server: one of {count}, by {algorithm} of each connection's client port")
         }
+        FirstChoice::ByRequest(count) => {
+            format!("server: one of {count}, by {algorithm} of a part of the request")
+        }
         FirstChoice::Drawn(count) => format!("server: one of {count}, drawn by {algorithm}"),
     });
     lines.push(

@@ -26,7 +26,7 @@ pub(super) use edits::{Edits, MessageEdits};
 pub(super) use http::{Http, Limits};
 pub(super) use listener::{Listener, RateLimit};
 pub(super) use origin::Origin;
-pub(super) use pool::{Health, Outlier, Pool, Server, Sticky};
+pub(super) use pool::{Health, Outlier, Pool, Server};
 pub(super) use route::{Redirect, Respond, Route};
 pub(super) use tls::{Certificate, ServerTls, Tls};
 pub(super) use treatment::{Queue, Retry};

@@ -12,14 +12,15 @@ use crate::config::problem::Span;
 use crate::config::section::{Field, Section};
 use crate::config::value::{self, Zero};
 use crate::config::web;
-use crate::model::{HashOn, OnDown, Overflow, ProxyProtocol};
+use crate::model::{OnDown, Overflow, ProxyProtocol};
 
 /// `[[pool]]`.
 pub(in crate::config) struct Pool {
     pub(in crate::config) header: Option<Span>,
     pub(in crate::config) name: Field<String>,
     pub(in crate::config) algorithm: Field<AlgorithmName>,
-    pub(in crate::config) hash_on: Field<HashOn>,
+    pub(in crate::config) hash_on: Field<names::Hashed>,
+    pub(in crate::config) load_factor: Field<u32>,
     pub(in crate::config) on_down: Field<OnDown>,
     pub(in crate::config) connect: Field<Duration>,
     pub(in crate::config) response_head: Field<Duration>,
@@ -59,6 +60,7 @@ pub(in crate::config) struct Outlier {
 pub(in crate::config) struct Sticky {
     pub(in crate::config) header: Option<Span>,
     pub(in crate::config) by: Field<StickyBy>,
+    pub(in crate::config) cookie: Field<String>,
     pub(in crate::config) ttl: Field<Duration>,
 }
 
@@ -98,6 +100,7 @@ impl Pool {
             name: Field::Absent,
             algorithm: section.get("algorithm", value::one_of(&ALGORITHMS)),
             hash_on: section.get("hash_on", names::hash_on),
+            load_factor: section.get("load_factor", value::factor),
             on_down: section.get("on_down", value::one_of(&ON_DOWN)),
             connect,
             response_head,
@@ -143,10 +146,10 @@ impl Outlier {
 
 impl Sticky {
     fn read(section: &mut Section<'_>) -> Self {
-        section.later(&["cookie"]);
         Self {
             header: section.header(),
             by: section.get("by", value::one_of(&STICKY_BY)),
+            cookie: section.get("cookie", names::cookie),
             ttl: section.get("ttl", value::duration(Zero::Refused)),
         }
     }

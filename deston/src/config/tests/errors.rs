@@ -77,21 +77,6 @@ fn keys_of_later_versions_are_told_from_typos() {
 fn names_of_later_versions_are_told_from_typos() {
     let cases = [
         (
-            "[load_balancer]\nalgorithm = \"peak_ewma\"",
-            "2:13: algorithm `peak_ewma` is not available in this version (`algorithm` may be \
-             `round_robin`, `weighted_round_robin`, `ip_hashing`, `maglev`, `least_connections`, \
-             `p2c` or `random`)",
-        ),
-        (
-            "[load_balancer]\nalgorithm = \"maglev\"\nhash_on = \"header:X-User\"",
-            "3:11: `hash_on = \"header:..\"` is not available in this version",
-        ),
-        (
-            "[load_balancer]\nalgorithm = \"maglev\"\nhash_on = \"path\"",
-            "3:11: thing to hash `path` is not available in this version \
-             (`hash_on` may be `flow`, `ip` or `ip+port`)",
-        ),
-        (
             "[load_balancer]\nport = \"8000-8100\"",
             "2:8: a range of ports is not available in this version \
              (`port` may be one port, or 0 for every port)",
@@ -104,10 +89,6 @@ fn names_of_later_versions_are_told_from_typos() {
         (
             "[load_balancer.rate_limit]\nkey = \"cookie:id\"\nrate = \"1/s\"",
             "2:7: `key = \"cookie:..\"` is not available in this version",
-        ),
-        (
-            "[load_balancer.sticky]\nby = \"cookie\"",
-            "2:6: kind of stickiness `cookie` is not available in this version (`by` may be `ip`)",
         ),
         (
             "[load_balancer.health]\nkind = \"grpc\"",
@@ -126,13 +107,13 @@ fn an_unknown_algorithm_is_an_error() {
         "[load_balancer]\nalgorithm = \"round_robbin\"\n[[server]]",
         "2:13: unknown algorithm `round_robbin`, did you mean `round_robin`? \
          (`algorithm` may be `round_robin`, `weighted_round_robin`, `ip_hashing`, `maglev`, \
-         `least_connections`, `p2c` or `random`)",
+         `least_connections`, `p2c`, `peak_ewma` or `random`)",
     );
     error(
         "[load_balancer]\nalgorithm = \"fastest\"\n[[server]]",
         "2:13: unknown algorithm `fastest` \
          (`algorithm` may be `round_robin`, `weighted_round_robin`, `ip_hashing`, `maglev`, \
-         `least_connections`, `p2c` or `random`)",
+         `least_connections`, `p2c`, `peak_ewma` or `random`)",
     );
 }
 
@@ -153,7 +134,7 @@ fn a_value_of_the_wrong_type_is_an_error() {
         (
             "algorithm = true",
             "2:13: `algorithm` must be `round_robin`, `weighted_round_robin`, `ip_hashing`, `maglev`, \
-             `least_connections`, `p2c` or `random`, not a boolean",
+             `least_connections`, `p2c`, `peak_ewma` or `random`, not a boolean",
         ),
         (
             "interfaces = \"eth0\"",

@@ -198,7 +198,8 @@ fn stickiness_says_what_clients_are_known_by() {
     assert_eq!(model.pools[0].sticky, Some(three_hours));
     error(
         "[load_balancer.sticky]\nttl = \"1h\"\n[[server]]",
-        "1:1: [pool.sticky] does not say what clients are known by (write `by = \"ip\"`)",
+        "1:1: [pool.sticky] does not say what clients are known by (write `by = \"ip\"` or \
+         `by = \"cookie\"`)",
     );
 }
 

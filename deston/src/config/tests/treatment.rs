@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{errors, valid};
-use crate::model::{Overflow, Pool, Queue, Retry};
+use crate::model::{Algorithm, HashKey, HashOn, Overflow, Pool, Queue, Retry, StickyCookie};
 
 /// Asserts the one error of a pool's keys.
 #[track_caller]
@@ -129,4 +129,100 @@ fn layer_4_sends_nothing_again() {
     }
     error("[load_balancer.outlier]\ncount_5xx = true", &format!("2:1: `count_5xx` {expected}"));
     error("[load_balancer.timeouts]\ntotal = \"1s\"", &format!("2:1: `total` {expected}"));
+}
+
+#[test]
+fn maglev_hashes_a_part_of_a_request() {
+    let hashed = |hash_on: &str| {
+        let pool = pool(&format!("algorithm = \"maglev\"\nhash_on = \"{hash_on}\""));
+        assert_eq!(pool.algorithm, Algorithm::Maglev(HashOn::Ip), "{hash_on}");
+        pool.hash_key
+    };
+    assert_eq!(hashed("ip"), None);
+    assert_eq!(hashed("Path"), Some(HashKey::Path));
+    assert_eq!(hashed("header:X-User"), Some(HashKey::Header("x-user".parse().unwrap())));
+    assert_eq!(hashed("cookie:id"), Some(HashKey::Cookie("id".to_owned())));
+    assert_eq!(hashed("query:k"), Some(HashKey::Query("k".to_owned())));
+}
+
+#[test]
+fn what_cannot_be_hashed_is_pointed_at() {
+    let cases = [
+        ("header:", "`hash_on` must name a field, not \"\""),
+        ("cookie:a b", "`hash_on` must name a cookie, not \"a b\""),
+        ("query:a=b", "`hash_on` must name a parameter, not \"a=b\""),
+        (
+            "heder:X",
+            "unknown thing to hash `heder:X` (it may be `header:NAME`, `cookie:NAME` or \
+             `query:NAME`)",
+        ),
+        (
+            "header:X",
+            "this `hash_on` names a part of a request, and pool `default` serves layer 4 (write \
+             `flow`, `ip` or `ip+port`, or use another pool)",
+        ),
+    ];
+    for (hash_on, expected) in cases {
+        let text = format!("[load_balancer]\nalgorithm = \"maglev\"\nhash_on = \"{hash_on}\"");
+        error(&text, &format!("3:11: {expected}"));
+    }
+}
+
+#[test]
+fn load_is_bounded_if_that_is_set() {
+    assert_eq!(pool("algorithm = \"maglev\"").treatment.load_factor, 0);
+    assert_eq!(pool("algorithm = \"maglev\"\nload_factor = 1.25").treatment.load_factor, 125);
+    assert_eq!(pool("algorithm = \"maglev\"\nload_factor = 2").treatment.load_factor, 200);
+    error(
+        "[load_balancer]\nlayer = \"L7\"\nalgorithm = \"maglev\"\nload_factor = 0.9",
+        "4:15: `load_factor` must be a number from 1.0 to 100.0, not 0.9",
+    );
+    error(
+        "[load_balancer]\nlayer = \"L7\"\nload_factor = 1.25",
+        "3:1: `load_factor` is for the algorithm `maglev` (remove it, or write `algorithm = \
+         \"maglev\"`)",
+    );
+}
+
+#[test]
+fn peak_ewma_is_for_layer_7() {
+    assert_eq!(pool("algorithm = \"PeakEwma\"").algorithm, Algorithm::PeakEwma);
+    error(
+        "[load_balancer]\nalgorithm = \"peak_ewma\"",
+        "2:13: `peak_ewma` goes by the time of responses, and pool `default` serves layer 4 (write \
+         `least_connections` or `p2c`)",
+    );
+}
+
+#[test]
+fn clients_are_known_by_a_cookie_if_that_is_set() {
+    let pool_of = |keys: &str| pool(&format!("[load_balancer.sticky]\nby = \"cookie\"\n{keys}"));
+    let cookie = |name: &str, seconds| {
+        Some(StickyCookie { name: name.to_owned(), ttl: Duration::from_secs(seconds) })
+    };
+    assert_eq!((pool_of("").sticky, pool_of("").cookie), (None, cookie("deston", 10_800)));
+    assert_eq!(pool_of("cookie = \"id\"\nttl = \"20m\"").cookie, cookie("id", 1_200));
+    assert_eq!(pool("[load_balancer.sticky]\nby = \"ip\"").cookie, None);
+}
+
+#[test]
+fn what_is_no_stickiness_by_cookie_is_pointed_at() {
+    let sticky = "[load_balancer]\nlayer = \"L7\"\n[load_balancer.sticky]";
+    error(
+        "[load_balancer.sticky]\nby = \"cookie\"",
+        "2:6: cookies are for layer 7, and pool `default` serves layer 4 (write `by = \"ip\"`)",
+    );
+    error(
+        "[load_balancer.sticky]\nby = \"ip\"\ncookie = \"id\"",
+        "3:1: `cookie` is for clients that are known by one (remove it, or write `by = \"cookie\"`)",
+    );
+    error(
+        &format!("{sticky}\nby = \"cookie\"\nttl = \"100ms\""),
+        "5:7: a cookie cannot live for less than a second (write `ttl = \"1s\"` or more)",
+    );
+    error(
+        &format!("{sticky}\nby = \"cookie\"\ncookie = \"a;b\""),
+        "5:10: `cookie` must be the name of a cookie, 1 to 64 letters, digits, `_` and the like, \
+         not \"a;b\"",
+    );
 }

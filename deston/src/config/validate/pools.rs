@@ -198,6 +198,7 @@ pub(super) fn check_use(
             ("floor", retry.floor.key()),
             ("replay_bytes", retry.replay_bytes.key()),
             ("count_5xx", file.outlier.count_5xx.key()),
+            ("load_factor", file.load_factor.key()),
         ];
         for (key, at) in fields.iter().filter_map(|(key, at)| Some((key, at.as_ref()?))) {
             let message =
@@ -263,9 +264,15 @@ impl Draft<'_> {
     pub(super) fn pool(self, problems: &Problems) -> Option<Pool> {
         let file = self.file;
         let algorithm = settings::algorithm(&self, problems);
+        let hash_key = settings::hash_key(&self, problems);
         let health = settings::health(&self, problems);
-        let sticky = settings::sticky(&file.sticky, problems);
+        let known = settings::sticky(&self, problems);
         let timeouts = PoolTimeouts::default();
+        let (sticky, cookie) = match known? {
+            None => (None, None),
+            Some(settings::Known::Ip(sticky)) => (Some(sticky), None),
+            Some(settings::Known::Cookie(cookie)) => (None, Some(cookie)),
+        };
         Some(Pool {
             timeouts: PoolTimeouts {
                 connect: file.connect.or(timeouts.connect)?,
@@ -274,9 +281,11 @@ impl Draft<'_> {
                 total: file.total.or(timeouts.total)?,
             },
             algorithm: algorithm?,
+            hash_key: hash_key?,
             health: health?,
             outlier: settings::outlier(&file.outlier)?,
-            sticky: sticky?,
+            sticky,
+            cookie,
             on_down: settings::on_down(&self)?,
             treatment: treatment::treatment(file)?,
             servers: self.servers.into_iter().map(|draft| draft.server).collect(),

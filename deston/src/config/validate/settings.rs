@@ -9,19 +9,23 @@ use deston_common::table::{Member, Table, TableError};
 
 use super::pools::Draft;
 use crate::config::file;
-use crate::config::names::{AlgorithmName, HealthKind, StickyBy};
+use crate::config::names::{AlgorithmName, Hashed, HealthKind, StickyBy};
 use crate::config::problem::{Problem, Problems};
 use crate::config::section::Field;
 use crate::model::{
-    Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, ServerPort, Sticky,
+    Algorithm, Checks, HashKey, HashOn, Health, HttpCheck, OnDown, Outlier, ServerPort, Sticky,
+    StickyCookie,
 };
 
 /// `algorithm` and `hash_on`.
 pub(super) fn algorithm(draft: &Draft<'_>, problems: &Problems) -> Option<Algorithm> {
     let name = draft.file.algorithm.or(AlgorithmName::RoundRobin)?;
-    if let Some(at) = draft.file.hash_on.given().filter(|_| name != AlgorithmName::Maglev) {
+    let of_maglev =
+        [("hash_on", draft.file.hash_on.key()), ("load_factor", draft.file.load_factor.key())];
+    let keys = of_maglev.into_iter().filter(|_| name != AlgorithmName::Maglev);
+    for (key, span) in keys.filter_map(|(key, span)| Some((key, span?))) {
         problems.add(
-            Problem::at(at.key.clone(), "`hash_on` is for the algorithm `maglev`")
+            Problem::at(span, format!("`{key}` is for the algorithm `maglev`"))
                 .see(draft.file.algorithm.span(), "the algorithm")
                 .help("remove it, or write `algorithm = \"maglev\"`"),
         );
@@ -36,15 +40,56 @@ pub(super) fn algorithm(draft: &Draft<'_>, problems: &Problems) -> Option<Algori
         AlgorithmName::Maglev => {
             // A connection of HTTP carries many requests, which shall not part by connection.
             let default = if draft.users.l4 { HashOn::Flow } else { HashOn::Ip };
-            Algorithm::Maglev(draft.file.hash_on.or(default)?)
+            Algorithm::Maglev(match draft.file.hash_on.or(Hashed::Address(default))? {
+                Hashed::Address(hash_on) => hash_on,
+                Hashed::Request(_) => HashOn::Ip,
+            })
         }
         AlgorithmName::LeastConnections => Algorithm::LeastConnections,
         AlgorithmName::P2c => Algorithm::P2c,
+        AlgorithmName::PeakEwma => {
+            check_latency(draft, problems)?;
+            Algorithm::PeakEwma
+        }
         AlgorithmName::Random => {
             check_cycle(draft, problems)?;
             Algorithm::Random
         }
     })
+}
+
+/// `hash_on`, if it names a part of a request; `None` if what is written is wrong.
+pub(super) fn hash_key(draft: &Draft<'_>, problems: &Problems) -> Option<Option<HashKey>> {
+    let at = match &draft.file.hash_on {
+        Field::Wrong => return None,
+        Field::Absent => return Some(None),
+        Field::Given(at) => at,
+    };
+    let Hashed::Request(key) = &at.value else { return Some(None) };
+    if draft.users.l4 {
+        let message = format!(
+            "this `hash_on` names a part of a request, and pool `{}` serves layer 4",
+            draft.name
+        );
+        let help = "write `flow`, `ip` or `ip+port`, or use another pool";
+        problems.add(Problem::at(at.span.clone(), message).help(help));
+        return None;
+    }
+    Some(Some(key.clone()))
+}
+
+/// Reports an algorithm that needs responses where there are none.
+fn check_latency(draft: &Draft<'_>, problems: &Problems) -> Option<()> {
+    if !draft.users.l4 {
+        return Some(());
+    }
+    let message = format!(
+        "`peak_ewma` goes by the time of responses, and pool `{}` serves layer 4",
+        draft.name
+    );
+    let place = draft.file.algorithm.span().or(draft.place());
+    problems.add(Problem::near(place, message).help("write `least_connections` or `p2c`"));
+    None
 }
 
 /// Reports weights whose sequence has no room in a table.
@@ -138,24 +183,48 @@ pub(super) fn outlier(file: &file::Outlier) -> Option<Outlier> {
     })
 }
 
+/// What clients are known by, if they keep their server.
+pub(super) enum Known {
+    Ip(Sticky),
+    Cookie(StickyCookie),
+}
+
 /// `[pool.sticky]`, if there is one; `None` if what is written is wrong.
-pub(super) fn sticky(file: &file::Sticky, problems: &Problems) -> Option<Option<Sticky>> {
+pub(super) fn sticky(draft: &Draft<'_>, problems: &Problems) -> Option<Option<Known>> {
+    let file = &draft.file.sticky;
     let Some(header) = &file.header else { return Some(None) };
     let by = match &file.by {
         Field::Absent => {
             problems.add(
                 Problem::at(header.clone(), "[pool.sticky] does not say what clients are known by")
-                    .help("write `by = \"ip\"`"),
+                    .help("write `by = \"ip\"` or `by = \"cookie\"`"),
             );
             return None;
         }
         Field::Wrong => return None,
-        Field::Given(at) => at.value,
+        Field::Given(at) => at,
     };
     let ttl = file.ttl.or(Duration::from_secs(3 * 60 * 60))?;
-    Some(Some(match by {
-        StickyBy::Ip => Sticky { ttl },
-    }))
+    if by.value == StickyBy::Ip {
+        if let Some(span) = file.cookie.key() {
+            let message = "`cookie` is for clients that are known by one";
+            problems.add(Problem::at(span, message).help("remove it, or write `by = \"cookie\"`"));
+        }
+        return Some(Some(Known::Ip(Sticky { ttl })));
+    }
+    if draft.users.l4 {
+        let name = &draft.name;
+        let message = format!("cookies are for layer 7, and pool `{name}` serves layer 4");
+        problems.add(Problem::at(by.span.clone(), message).help("write `by = \"ip\"`"));
+        return None;
+    }
+    if ttl < Duration::from_secs(1) {
+        let message = "a cookie cannot live for less than a second";
+        problems.add(Problem::near(file.ttl.span(), message).help("write `ttl = \"1s\"` or more"));
+        return None;
+    }
+    let name = file.cookie.or("deston".to_owned())?;
+    Some(Some(Known::Cookie(StickyCookie { name, ttl })))
 }
 
 /// `on_down`.

@@ -12,6 +12,7 @@ pub(super) fn treatment(file: &file::Pool) -> Option<Treatment> {
         overflow: file.overflow.or(default.overflow)?,
         retry: retry(&file.retry, default.retry)?,
         count_5xx: file.outlier.count_5xx.or(default.count_5xx)?,
+        load_factor: file.load_factor.or(default.load_factor)?,
     })
 }
 

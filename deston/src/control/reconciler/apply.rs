@@ -16,8 +16,8 @@ use crate::control::kernel::{KernelDatapath, NotTaken};
 use crate::control::servers::Condition;
 use crate::control::tables;
 use crate::control::userspace::UserspaceDatapath;
-use crate::live::{self, View};
-use crate::model::{self, AtStart, Change, Health, ServerChange};
+use crate::live::{self, Load, View};
+use crate::model::{self, Algorithm, AtStart, Change, Health, ServerChange};
 
 impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
     pub(super) fn apply(
@@ -192,6 +192,9 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             timeouts: pool.timeouts,
             sticky: pool.sticky,
             treatment: pool.treatment,
+            hash_key: pool.hash_key.clone(),
+            load: load(pool.algorithm),
+            cookie: pool.cookie.clone().map(|cookie| (cookie, self.seed)),
         }
     }
 
@@ -270,4 +273,8 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             }
         }
     }
+}
+
+fn load(algorithm: Algorithm) -> Load {
+    if algorithm == Algorithm::PeakEwma { Load::Latency } else { Load::Connections }
 }

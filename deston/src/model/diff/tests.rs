@@ -307,6 +307,8 @@ fn any_model() -> impl Strategy<Value = Model> {
                     sticky: None,
                     on_down: OnDown::Drain,
                     treatment: Treatment::default(),
+                    hash_key: None,
+                    cookie: None,
                 })
             });
             Model {

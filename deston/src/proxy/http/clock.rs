@@ -36,6 +36,8 @@ pub(super) struct Clock {
     deadline: Cell<Option<Instant>>,
     timeouts: Cell<HttpTimeouts>,
     response_head: Cell<Duration>,
+    /// When the whole request was on its way to a server.
+    sent: Cell<Instant>,
     overdue: Cell<bool>,
     /// Bytes came in while a request was under way: the next head has begun.
     read_ahead: Cell<bool>,
@@ -53,6 +55,7 @@ impl Clock {
             deadline: Cell::new(after(timeouts.client_idle)),
             timeouts: Cell::new(timeouts),
             response_head: Cell::new(Duration::ZERO),
+            sent: Cell::new(Instant::now()),
             overdue: Cell::new(false),
             read_ahead: Cell::new(false),
             finished: Cell::new(false),
@@ -153,7 +156,13 @@ impl Clock {
 
     /// The whole request is on its way to a server.
     pub(super) fn awaiting(&self, response_head: Duration) {
+        self.sent.set(Instant::now());
         self.enter(Phase::Awaiting, response_head);
+    }
+
+    /// How long the response's head has been awaited, if it is.
+    pub(super) fn awaited(&self) -> Option<Duration> {
+        (self.phase.get() == Phase::Awaiting).then(|| self.sent.get().elapsed())
     }
 
     /// The response's head is there.
@@ -241,6 +250,18 @@ mod tests {
         clock.replying();
         clock.response_ended();
         stands(&clock, Phase::Head, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_is_awaited_from_the_end_of_the_request_on() {
+        let clock = Clock::new(TIMEOUTS);
+        clock.request_begins(TIMEOUTS);
+        clock.uploading(Duration::ZERO);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(clock.awaited(), None);
+        clock.upload_ended();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(clock.awaited(), Some(Duration::from_secs(2)));
     }
 
     #[tokio::test(start_paused = true)]

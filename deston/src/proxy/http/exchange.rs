@@ -18,7 +18,9 @@ use tokio::time::timeout;
 use super::body::RequestBody;
 use super::downstream::Downstream;
 use super::error::Error;
+use super::hashed;
 use super::replay::{Spare, keep};
+use super::sticky::Stickiness;
 use super::upstream::{Failure, Upstream};
 use crate::live::{Pool, Server};
 use crate::model::{Limits, Retry};
@@ -50,7 +52,7 @@ struct Failed {
 /// Sends a request to a server of `pool` and returns the response's head, with the connection its
 /// body comes on.
 pub(super) async fn exchange(
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     pool: &Pool,
     downstream: &Rc<Downstream>,
     limits: &Limits,
@@ -60,7 +62,18 @@ pub(super) async fn exchange(
     let may_share = !request.headers().contains_key(UPGRADE);
     let dialect = if may_share { Dialect::Http } else { Dialect::Http1 };
     let (client, key) = downstream.origin();
-    let search = Search::new(pool, client, &key, dialect);
+    let mut search = Search::new(pool, client, &key, dialect);
+    if let Some((key, seed)) = search.hash_key()
+        && let Some(hash) = hashed::hash(seed, key, &request)
+    {
+        search.enter_at(hash);
+    }
+    let stickiness = search.cookie().map(|(cookie, seed)| {
+        Stickiness::read(cookie, seed, downstream.client.presented.is_some(), &mut request)
+    });
+    if let Some(stickiness) = &stickiness {
+        search.keep(|servers| stickiness.server(servers));
+    }
     let total = search.timeouts().total;
     let exchange = Exchange {
         downstream,
@@ -73,10 +86,15 @@ pub(super) async fn exchange(
         retries: 0,
     };
     let answered = exchange.run(request);
-    if total == Duration::ZERO {
-        return answered.await;
+    let (mut response, upstream) = if total == Duration::ZERO {
+        answered.await?
+    } else {
+        timeout(total, answered).await.unwrap_or(Err(Error::Overdue))?
+    };
+    if let Some(stickiness) = stickiness {
+        stickiness.tell(upstream.server(), response.headers_mut());
     }
-    timeout(total, answered).await.unwrap_or(Err(Error::Overdue))
+    Ok((response, upstream))
 }
 
 impl Exchange<'_> {
@@ -127,6 +145,7 @@ impl Exchange<'_> {
         match upstream.send(request, &self.downstream.clock).await {
             Ok(response) => {
                 upstream.server().streaks().answered();
+                self.observe(upstream);
                 if self.search.counts_5xx() {
                     let failed = response.status().is_server_error();
                     upstream.server().streaks().responded(failed);
@@ -158,8 +177,18 @@ impl Exchange<'_> {
                 Err(Failed { error, again: again.map(Spare::request) })
             }
             Err(Failure::Overdue) => {
+                self.observe(upstream);
                 Err(Failed { error: Error::ResponseOverdue { server }, again: None })
             }
+        }
+    }
+
+    /// Takes note of how long the server took.
+    fn observe(&self, upstream: &Upstream) {
+        if self.search.weighs_latency()
+            && let Some(took) = self.downstream.clock.awaited()
+        {
+            upstream.server().latency().observe(took);
         }
     }
 
