@@ -4,7 +4,7 @@ use toml::de::DeValue;
 
 use super::value::{self, Fault, Names};
 use crate::model::{
-    Access, Alpn, DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Protocol, TlsVersion, XdpMode,
+    Alpn, DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Protocol, TlsVersion, XdpMode,
 };
 
 /// `layer`.
@@ -38,6 +38,15 @@ pub(super) enum HealthKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limited {
     Connections,
+}
+
+/// `access` of `[log]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AccessForm {
+    Json,
+    Combined,
+    Template,
+    Off,
 }
 
 /// `by` of `[pool.sticky]`.
@@ -122,11 +131,16 @@ pub(super) const HEALTH_KINDS: Names<HealthKind> = Names {
     later: &["grpc", "udp"],
 };
 
-pub(super) const ACCESS: Names<Access> = Names {
+pub(super) const ACCESS: Names<AccessForm> = Names {
     what: "form of the access log",
-    known: &[("json", Access::Json), ("off", Access::Off)],
+    known: &[
+        ("json", AccessForm::Json),
+        ("combined", AccessForm::Combined),
+        ("template", AccessForm::Template),
+        ("off", AccessForm::Off),
+    ],
     also: &[],
-    later: &["combined"],
+    later: &[],
 };
 
 pub(super) const XDP_MODES: Names<XdpMode> = Names {

@@ -8,6 +8,7 @@ mod diff;
 mod guard;
 mod http;
 mod listener;
+mod log;
 mod notes;
 mod pool;
 mod speech;
@@ -20,6 +21,7 @@ pub use listener::{
     DatapathChoice, FlowTimeouts, Forwarding, KernelOnly, L4, Layer, Listener, MAX_SNAT_IPS, Ports,
     Protocol, SnatPorts,
 };
+pub use log::{Access, Log, LogField, Part, Template, TemplateError};
 pub use notes::{HostPorts, Note, notes};
 pub use pool::{
     Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, Pool, PoolTimeouts, Server,
@@ -43,7 +45,7 @@ pub struct Model {
     pub runtime: Runtime,
     /// What all listeners in the kernel share.
     pub kernel: Kernel,
-    /// What is written of flows.
+    /// What is written of traffic.
     pub log: Log,
 }
 
@@ -84,24 +86,6 @@ pub struct Kernel {
     pub half_open: u32,
     /// New flows per second and CPU above which they are shed; 0: never. Default 125,000.
     pub flood_gate: u32,
-}
-
-/// `[log]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// How ended flows of listeners in the kernel are written. Default: not at all.
-    pub access: Access,
-    /// Share of them that are written, in millionths.
-    pub sample: u32,
-}
-
-/// How ended flows are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// One JSON object on each line of the standard output.
-    Json,
-    /// Not at all.
-    Off,
 }
 
 /// What becomes of the kernel datapath when the process is told to stop.

@@ -5,6 +5,7 @@
 mod lab;
 mod multiplexed;
 mod peer;
+mod records;
 mod server;
 mod streams;
 mod strict;
@@ -13,6 +14,7 @@ mod tls;
 pub use lab::{Lab, Setup};
 pub use multiplexed::{Answer, Multiplexed};
 pub use peer::{Message, Peer};
+pub use records::Records;
 pub use server::{Answering, Server};
 pub use streams::{Reply, Streams, get, request};
 pub use strict::Strict;

@@ -16,6 +16,7 @@ use super::downstream::{Downstream, header_value};
 use super::error::{Error, Side};
 use super::exchange::exchange;
 use super::headers::{self, Upgrade};
+use super::logged::Logged;
 use super::upgrade::Tunnel;
 use super::upstream::Upstream;
 use super::validate::{self, Coding, Refusal};
@@ -37,11 +38,13 @@ struct Asked {
 pub(super) async fn answer(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
-) -> Result<Response<ReplyBody>, Infallible> {
+) -> Result<Response<Logged>, Infallible> {
+    downstream.log.begin(&request, &downstream.client);
     let mut response = match forward(&downstream, request).await {
         Ok(response) => response,
         Err(error) => {
             report(&downstream, &error);
+            downstream.log.fail(error.reason());
             downstream.clock.response_ended();
             respond::error(&error)
         }
@@ -50,7 +53,8 @@ pub(super) async fn answer(
         // RFC 9113 8.2.2: a stream ends by itself.
         response.headers_mut().remove(CONNECTION);
     }
-    Ok(response)
+    downstream.log.status(response.status());
+    Ok(response.map(|body| Logged::new(body, &downstream)))
 }
 
 /// Validates a request, sends it to a server of the listener's pool, prepares the response.
@@ -147,11 +151,17 @@ fn reply(
         }
         headers::reply(&mut head.headers, asked.upgrade, false);
         let idle = downstream.clock.timeouts().tunnel_idle;
-        let tunnel = Tunnel::new(upstream, idle).ok_or(Error::UnaskedUpgrade { server })?;
+        let mut tunnel = Tunnel::new(upstream, idle).ok_or(Error::UnaskedUpgrade { server })?;
         head.extensions.clear();
+        downstream.log.status(head.status);
         match asked.extended {
-            None => downstream.tunnel.set(Some(tunnel)),
+            None => {
+                tunnel.log(downstream.log.take());
+                downstream.tunnel.set(Some(tunnel));
+            }
             Some(extended) if extended.answer(&mut head) => {
+                downstream.log.status(head.status);
+                tunnel.log(downstream.log.take());
                 let stream = upgrade::run_on_stream(extended.stream, tunnel, Rc::clone(downstream));
                 downstream.client.worker.spawn(stream);
             }

@@ -57,7 +57,9 @@ impl Body for RequestBody {
                 let polled = Pin::new(&mut *incoming).poll_frame(cx);
                 downstream.clock.uploads(polled.is_ready());
                 if let Poll::Ready(Some(Ok(frame))) = &polled {
-                    downstream.received(frame.data_ref().map_or(0, Bytes::len));
+                    let bytes = frame.data_ref().map_or(0, Bytes::len);
+                    downstream.received(bytes);
+                    downstream.log.note(|record| record.bytes_in += bytes as u64);
                 }
                 if matches!(polled, Poll::Ready(None)) || incoming.is_end_stream() {
                     downstream.clock.upload_ended();
@@ -100,6 +102,8 @@ pub(super) struct Streamed {
     /// `None` once the connection has ended or gone back to the pool.
     upstream: Option<Upstream>,
     downstream: Rc<Downstream>,
+    /// Whether all of it has been handed on.
+    finished: bool,
 }
 
 impl ReplyBody {
@@ -114,7 +118,15 @@ impl ReplyBody {
         upstream: Upstream,
         downstream: Rc<Downstream>,
     ) -> Self {
-        Self::Streamed(Streamed { incoming, upstream: Some(upstream), downstream })
+        Self::Streamed(Streamed { incoming, upstream: Some(upstream), downstream, finished: false })
+    }
+
+    /// Whether there is more of a server's body than was handed on.
+    pub(super) fn is_unfinished(&self) -> bool {
+        match self {
+            Self::None | Self::Withheld(_) | Self::Whole(_) => false,
+            Self::Streamed(streamed) => !streamed.finished,
+        }
     }
 }
 
@@ -145,6 +157,7 @@ impl Streamed {
     }
 
     fn end(&mut self) {
+        self.finished = true;
         if let Some(upstream) = self.upstream.take() {
             self.downstream.client.worker.upstreams.park(upstream);
         }

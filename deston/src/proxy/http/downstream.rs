@@ -13,6 +13,7 @@ use deston_common::net::Ipv6Be;
 use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::access::Log;
 use super::clock::Clock;
 use super::http2::Open;
 use super::upgrade::Tunnel;
@@ -70,6 +71,8 @@ pub(super) struct Downstream {
     pub(super) client: Rc<Client>,
     /// Its deadlines.
     pub(super) clock: Clock,
+    /// What is told of the request under way.
+    pub(super) log: Log,
     /// What the connection is to become once hyper has written a 101.
     pub(super) tunnel: Cell<Option<Tunnel>>,
     /// Of a stream: then no socket tells the clock what passes, but the bodies do.
@@ -88,7 +91,8 @@ impl Downstream {
     }
 
     fn new(client: &Rc<Client>, clock: Clock, open: Option<Open>) -> Self {
-        Self { client: Rc::clone(client), clock, tunnel: Cell::new(None), open }
+        let (client, log) = (Rc::clone(client), Log::default());
+        Self { client, clock, log, tunnel: Cell::new(None), open }
     }
 
     /// Whether it is a stream of HTTP/2.

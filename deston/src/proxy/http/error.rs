@@ -86,6 +86,23 @@ impl Error {
         }
     }
 
+    /// What the access log is told.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.reason(),
+            Self::RequestBody(_) => "request_body",
+            Self::Unserved(Refused::Empty { .. }) => "no_server",
+            Self::Unserved(Refused::Full { .. }) => "servers_full",
+            Self::Unserved(Refused::Exhausted(_)) => "exhausted",
+            Self::Unserved(Refused::Unreachable { .. }) => "connect",
+            Self::NotSent { .. } | Self::Response { .. } => "no_response",
+            Self::ResponseFraming { .. } => "response_framing",
+            Self::UnaskedUpgrade { .. } => "unasked_upgrade",
+            Self::ResponseOverdue { .. } => "response_overdue",
+            Self::NotHttp => "not_http",
+        }
+    }
+
     /// What the client is told (RFC 9110 15.5 and 15.6).
     pub(super) fn status(&self) -> StatusCode {
         match self {

@@ -15,7 +15,7 @@ use super::downstream::Downstream;
 use super::error::Error;
 use super::upstream::{Failure, Upstream};
 use crate::live::Pool;
-use crate::proxy::connect::{Dialect, Found, Search};
+use crate::proxy::connect::{Dialect, Found, Refused, Search};
 
 /// One request's way to a server.
 struct Exchange<'a> {
@@ -48,19 +48,26 @@ impl Exchange<'_> {
         mut self,
         mut request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Upstream), Error> {
-        let mut last = None;
+        let (mut last, mut retries) = (None, 0);
         loop {
             let mut upstream = match self.connection().await {
                 Ok(upstream) => upstream,
-                Err(error) => return Err(last.unwrap_or(error)),
+                Err(error) => {
+                    if let Error::Unserved(Refused::Unreachable { server, .. }) = &error {
+                        self.downstream.log.asks(server, retries);
+                    }
+                    return Err(last.unwrap_or(error));
+                }
             };
             upstream.set_idle_limit(self.search.timeouts().server_idle);
             let replay = if upstream.is_reused() { replay(&request) } else { None };
             let server = upstream.server().address();
+            self.downstream.log.asks(upstream.server().name(), retries);
             self.start_clock(&request);
             let error = match upstream.send(request, &self.downstream.clock).await {
                 Ok(response) => {
                     upstream.server().streaks().answered();
+                    self.downstream.log.answered();
                     return Ok((response, upstream));
                 }
                 Err(Failure::NotSent(unsent, source)) => {
@@ -93,6 +100,7 @@ impl Exchange<'_> {
             }
             self.downstream.clock.routing();
             last = Some(error);
+            retries += 1;
         }
     }
 

@@ -8,6 +8,7 @@
 //! Everything of a request runs inside its client connection's task: an upstream connection is
 //! polled by the request it carries, so there is nothing to hand over, wake or lock.
 
+mod access;
 mod answer;
 mod body;
 mod clock;
@@ -17,6 +18,7 @@ mod exchange;
 mod headers;
 mod http1;
 mod http2;
+mod logged;
 mod negotiate;
 mod respond;
 mod serve;
