@@ -1,10 +1,12 @@
 //! Values that have names, and every way to write them.
 
+use http::HeaderName;
 use toml::de::DeValue;
 
 use super::value::{self, Fault, Names};
 use crate::model::{
-    Alpn, DatapathChoice, Forwarding, HashOn, OnDown, OnStop, Protocol, TlsVersion, XdpMode,
+    Alpn, DatapathChoice, Forwarding, HashOn, LimitKey, OnDown, OnStop, Protocol, TlsVersion,
+    XdpMode,
 };
 
 /// `layer`.
@@ -38,6 +40,7 @@ pub(super) enum HealthKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limited {
     Connections,
+    Requests,
 }
 
 /// `access` of `[log]`.
@@ -166,9 +169,9 @@ pub(super) const ON_DOWN: Names<OnDown> = Names {
 
 pub(super) const LIMITED: Names<Limited> = Names {
     what: "kind of rate limit",
-    known: &[("connections", Limited::Connections)],
+    known: &[("connections", Limited::Connections), ("requests", Limited::Requests)],
     also: &[],
-    later: &["requests"],
+    later: &[],
 };
 
 pub(super) const STICKY_BY: Names<StickyBy> = Names {
@@ -185,19 +188,28 @@ const HASH_ON: Names<HashOn> = Names {
     later: &["path"],
 };
 
-const LIMIT_KEYS: Names<()> =
-    Names { what: "key of a rate limit", known: &[("ip", ())], also: &[], later: &[] };
-
 /// `hash_on`.
 pub(super) fn hash_on(key: &str, value: &DeValue<'_>) -> Result<HashOn, Fault> {
     refuse_part_of_a_request(key, value, &["header", "cookie", "query"])?;
     value::one_of(&HASH_ON)(key, value)
 }
 
-/// `key` of `[listener.rate_limit]`: nothing but the client's address is known yet.
-pub(super) fn limit_key(key: &str, value: &DeValue<'_>) -> Result<(), Fault> {
-    refuse_part_of_a_request(key, value, &["header", "cookie"])?;
-    value::one_of(&LIMIT_KEYS)(key, value)
+/// `key` of `[listener.rate_limit]`.
+pub(super) fn limit_key(key: &str, value: &DeValue<'_>) -> Result<LimitKey, Fault> {
+    let what = "`ip`, or `header:NAME` or `cookie:NAME`";
+    let text = value.as_str().ok_or_else(|| value::must_be(key, what, value))?;
+    let fault = || Fault::new(format!("`{key}` must be {what}, not {text:?}"));
+    match text.split_once(':') {
+        None if value::folded(text) == "ip" => Ok(LimitKey::Ip),
+        Some(("header", name)) => {
+            HeaderName::from_bytes(name.as_bytes()).map(LimitKey::Header).map_err(|_| fault())
+        }
+        // RFC 6265 4.1.1: a cookie's name is a token, as a field's is, but case matters.
+        Some(("cookie", name)) if HeaderName::from_bytes(name.as_bytes()).is_ok() => {
+            Ok(LimitKey::Cookie(name.to_owned()))
+        }
+        Some(_) | None => Err(fault()),
+    }
 }
 
 /// Tells what a later version will know, such as `header:X-User`, from typos.

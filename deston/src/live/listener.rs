@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Pool;
 use super::recent::{Recent, subscriber};
+use super::requests::{Requester, Requests};
 use crate::model;
 
 /// A listener in use. Its name, address, layer and protocol never change; a reload that changes one
@@ -19,6 +20,8 @@ pub struct Listener {
     serving: ArcSwap<Serving>,
     /// A bucket for each client, while there is a rate limit.
     buckets: Recent<Bucket>,
+    /// The same for requests.
+    requests: Requests,
     /// What the buckets' times count from.
     began: Instant,
     denied: AtomicU64,
@@ -66,6 +69,7 @@ impl Listener {
         Self {
             serving: ArcSwap::from_pointee(serving),
             buckets: Recent::new(),
+            requests: Requests::new(),
             began: Instant::now(),
             denied: AtomicU64::new(0),
             rate_limited: AtomicU64::new(0),
@@ -94,6 +98,15 @@ impl Listener {
             return Err(Refusal::RateLimited);
         }
         Ok(())
+    }
+
+    /// Asks for a request of `who`; if it comes too soon, says after what time it would not.
+    pub fn admit_request(
+        &self,
+        limit: &model::RateLimit,
+        who: Requester<'_>,
+    ) -> Result<(), Duration> {
+        self.requests.take(limit, who)
     }
 
     /// What the guard has refused.

@@ -8,11 +8,13 @@ mod fate;
 mod listener;
 mod pool;
 mod recent;
+mod requests;
 mod server;
 mod streaks;
 
 pub use fate::Fate;
 pub use listener::{Listener, Refusal, Refusals, Serving};
 pub use pool::{Pool, View, flow_key};
+pub use requests::Requester;
 pub use server::{IdleSlot, Server, Slot};
 pub use streaks::Streaks;

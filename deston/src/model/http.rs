@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::listener::DEFAULT_TUNNEL_IDLE;
-use super::{DatapathChoice, Tls};
+use super::{DatapathChoice, ErrorPages, Identity, RequestLimit, Tls};
 
 /// Settings of a layer 7 listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,12 @@ pub struct L7 {
     /// Whether HTTP/2 is spoken: where ALPN chooses it, and in clear with clients that know
     /// beforehand (RFC 9113 3.3). Default: yes.
     pub h2: bool,
+    /// How requests are told apart.
+    pub identity: Identity,
+    /// What clients are shown when no server answers.
+    pub error_pages: ErrorPages,
+    /// How many requests a client may make; `None`: no limit.
+    pub request_limit: Option<RequestLimit>,
 }
 
 /// `[listener.timeouts]` of a layer 7 listener. Zero switches a deadline off.
@@ -44,6 +50,9 @@ impl Default for L7 {
             timeouts: HttpTimeouts::default(),
             tls: None,
             h2: true,
+            identity: Identity::default(),
+            error_pages: ErrorPages::default(),
+            request_limit: None,
         }
     }
 }

@@ -7,27 +7,33 @@
 mod diff;
 mod guard;
 mod http;
+mod identity;
 mod listener;
 mod log;
 mod notes;
+mod pages;
 mod pool;
+mod requests;
 mod speech;
 mod tls;
 
 pub use diff::{AtStart, Change, ServerChange, diff, is_same};
 pub use guard::{Guard, Prefixes, RateLimit};
 pub use http::{HttpTimeouts, L7};
+pub use identity::Identity;
 pub use listener::{
     DatapathChoice, FlowTimeouts, Forwarding, KernelOnly, L4, Layer, Listener, MAX_SNAT_IPS, Ports,
     Protocol, SnatPorts,
 };
 pub use log::{Access, Log, LogField, Part, Template, TemplateError};
 pub use notes::{HostPorts, Note, notes};
+pub use pages::{ErrorPages, Page};
 pub use pool::{
     Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, Pool, PoolTimeouts, Server,
     ServerPort, Sticky,
 };
 
+pub use requests::{LimitKey, RequestLimit};
 pub use speech::{ServerProtocol, ServerTls, ServerTlsError, ServerTlsSettings, Speech};
 pub use tls::{Alpn, Certificate, ClientAuth, Tls, TlsError, TlsSettings, TlsVersion, is_for};
 

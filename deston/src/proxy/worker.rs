@@ -27,6 +27,8 @@ pub(crate) struct Worker {
     flows_left: Cell<usize>,
     /// Warnings.
     pub(super) notices: Notices,
+    /// Where requests get their ids from.
+    pub(super) ids: http::Ids,
     /// Where requests are told of; `None`: nowhere.
     pub(super) access: Option<Lane>,
     connections: Cell<usize>,
@@ -52,6 +54,7 @@ impl Worker {
             upstreams: http::Upstreams::default(),
             flows_left: Cell::new(flows),
             notices: Notices::default(),
+            ids: http::Ids::default(),
             access: None,
             connections: Cell::new(0),
             emptied: Notify::new(),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::Tls;
+use super::pages::error_pages;
+use super::{Identity, Tls};
 use crate::config::names::{
     self, DATAPATHS, FORWARDINGS, LAYERS, LIMITED, LayerName, Limited, PROTOCOLS,
 };
@@ -14,7 +15,7 @@ use crate::config::problem::Span;
 use crate::config::rate::{self, Rate};
 use crate::config::section::{Field, Section};
 use crate::config::value::{self, Zero};
-use crate::model::{DatapathChoice, Forwarding, Protocol};
+use crate::model::{DatapathChoice, ErrorPages, Forwarding, LimitKey, Protocol};
 
 /// `[[listener]]`.
 pub(in crate::config) struct Listener {
@@ -43,13 +44,16 @@ pub(in crate::config) struct Listener {
     pub(in crate::config) tls: Tls,
     pub(in crate::config) http_header: Option<Span>,
     pub(in crate::config) h2: Field<bool>,
+    pub(in crate::config) error_pages: Field<ErrorPages>,
+    pub(in crate::config) headers_header: Option<Span>,
+    pub(in crate::config) identity: Identity,
 }
 
 /// `[listener.rate_limit]`.
 pub(in crate::config) struct RateLimit {
     pub(in crate::config) header: Option<Span>,
     pub(in crate::config) of: Field<Limited>,
-    pub(in crate::config) key: Field<()>,
+    pub(in crate::config) key: Field<LimitKey>,
     pub(in crate::config) rate: Field<Rate>,
     pub(in crate::config) burst: Field<u32>,
 }
@@ -77,10 +81,16 @@ impl Listener {
     /// A listener's keys, those that name things left out.
     pub(super) fn unnamed(section: &mut Section<'_>) -> Self {
         section.later(&["trusted_proxies", "accept_proxy_protocol"]);
-        section.later(&["limits", "headers"]);
+        section.later(&["limits"]);
+        let headers = section.child("headers");
+        headers.later(&["forwarded", "request", "response"]);
+        let identity = Identity::read(headers);
+        let headers_header = headers.header();
+        let base = section.base();
         let http = section.child("http");
         http.later(&["mode", "methods", "trace", "connect", "upgrades", "underscores"]);
-        http.later(&["compression", "error_pages"]);
+        http.later(&["compression"]);
+        let error_pages = http.get("error_pages", error_pages(base));
         let h2 = http.get("h2", value::flag);
         let http_header = http.header();
         let timeouts = section.child("timeouts");
@@ -115,6 +125,9 @@ impl Listener {
             tls: Tls::read(section.child("tls")),
             http_header,
             h2,
+            error_pages,
+            headers_header,
+            identity,
         }
     }
 }

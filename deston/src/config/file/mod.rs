@@ -3,8 +3,10 @@
 //! `[load_balancer]` is read as a listener and as a pool from the same table. Keys that belong to a
 //! later version are named beside those of this one, so that an error can tell them from typos.
 
+mod identity;
 mod listener;
 mod log;
+mod pages;
 mod pool;
 mod tls;
 
@@ -18,6 +20,7 @@ use super::problem::Problems;
 use super::section::{Field, Section};
 use super::value::{self, Zero};
 use crate::model::{OnStop, XdpMode};
+pub(super) use identity::Identity;
 pub(super) use listener::{Listener, RateLimit};
 pub(super) use log::Log;
 pub(super) use pool::{Health, Outlier, Pool, Server, Sticky};

@@ -98,15 +98,6 @@ fn names_of_later_versions_are_told_from_typos() {
              (`port` may be one port, or 0 for every port)",
         ),
         (
-            "[load_balancer.rate_limit]\nof = \"requests\"\nrate = \"1/s\"",
-            "2:6: kind of rate limit `requests` is not available in this version \
-             (`of` may be `connections`)",
-        ),
-        (
-            "[load_balancer.rate_limit]\nkey = \"cookie:id\"\nrate = \"1/s\"",
-            "2:7: `key = \"cookie:..\"` is not available in this version",
-        ),
-        (
             "[load_balancer.sticky]\nby = \"cookie\"",
             "2:6: kind of stickiness `cookie` is not available in this version (`by` may be `ip`)",
         ),

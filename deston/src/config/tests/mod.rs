@@ -4,6 +4,7 @@ mod combinations;
 mod defaults;
 mod errors;
 mod examples;
+mod http;
 mod rendering;
 mod settings;
 mod tls;

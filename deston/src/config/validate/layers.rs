@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use super::tls::tls;
-use super::{pools, reach};
+use super::{guard, pools, reach};
 use crate::config::file;
 use crate::config::names::LayerName;
 use crate::config::problem::{Problem, Problems, Span};
 use crate::config::section::Field;
-use crate::model::{FlowTimeouts, HttpTimeouts, L4, L7, Layer, Protocol, SnatPorts};
+use crate::model::{FlowTimeouts, HttpTimeouts, Identity, L4, L7, Layer, Protocol, SnatPorts};
 
 /// The layer and its settings; reports keys that are not for it.
 pub(super) fn layer(
@@ -20,6 +20,7 @@ pub(super) fn layer(
     match file.layer.or(LayerName::L4)? {
         LayerName::L4 => {
             check_absent(&l7_keys(file), "is for layer 7", "write `layer = \"L7\"`", problems);
+            guard::check_connections(&file.rate_limit, problems);
             reach::check(file, ip, pool, problems);
             l4(file, problems).map(Layer::L4)
         }
@@ -89,6 +90,12 @@ fn l7(file: &file::Listener, problems: &Problems) -> Option<L7> {
         },
         tls: tls?,
         h2: h2?,
+        identity: Identity {
+            request_id: file.identity.request_id.or(default.identity.request_id)?,
+            traceparent: file.identity.traceparent.or(default.identity.traceparent)?,
+        },
+        error_pages: file.error_pages.or(default.error_pages)?,
+        request_limit: guard::request_limit(&file.rate_limit)?,
     })
 }
 
@@ -99,7 +106,7 @@ fn written<T: Clone>(key: &'static str, field: &Field<T>) -> Written {
     (key, field.given().map(|at| at.key.clone()))
 }
 
-fn l7_keys(file: &file::Listener) -> [Written; 6] {
+fn l7_keys(file: &file::Listener) -> [Written; 7] {
     [
         written("request_head", &file.request_head),
         written("client_idle", &file.client_idle),
@@ -107,6 +114,7 @@ fn l7_keys(file: &file::Listener) -> [Written; 6] {
         written("tls_handshake", &file.tls_handshake),
         ("tls", file.tls.header.clone()),
         ("http", file.http_header.clone()),
+        ("headers", file.headers_header.clone()),
     ]
 }
 

@@ -16,12 +16,13 @@ use super::downstream::{Downstream, header_value};
 use super::error::{Error, Side};
 use super::exchange::exchange;
 use super::headers::{self, Upgrade};
+use super::identity::{self, RequestId};
 use super::logged::Logged;
 use super::upgrade::Tunnel;
 use super::upstream::Upstream;
 use super::validate::{self, Coding, Refusal};
 use super::websocket::Extended;
-use super::{respond, upgrade, versions};
+use super::{limit, respond, upgrade, versions};
 use crate::live::Serving;
 use crate::model::Layer;
 
@@ -40,15 +41,26 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Logged>, Infallible> {
     downstream.log.begin(&request, &downstream.client);
-    let mut response = match forward(&downstream, request).await {
+    // Read once, so that a request is served by one configuration.
+    let serving = downstream.client.listener.serving();
+    let l7 = match &serving.listener.layer {
+        Layer::L7(l7) => Some(l7),
+        Layer::L4(_) => None,
+    };
+    let ids = &downstream.client.worker.ids;
+    let id = l7.and_then(|l7| RequestId::new(&l7.identity, ids, &downstream.log));
+    let mut response = match forward(&downstream, &serving, id.as_ref(), request).await {
         Ok(response) => response,
         Err(error) => {
             report(&downstream, &error);
             downstream.log.fail(error.reason());
             downstream.clock.response_ended();
-            respond::error(&error)
+            respond::error(&error, l7.map(|l7| &l7.error_pages))
         }
     };
+    if let Some(id) = &id {
+        id.insert(response.headers_mut());
+    }
     if downstream.is_stream() {
         // RFC 9113 8.2.2: a stream ends by itself.
         response.headers_mut().remove(CONNECTION);
@@ -60,21 +72,28 @@ pub(super) async fn answer(
 /// Validates a request, sends it to a server of the listener's pool, prepares the response.
 async fn forward(
     downstream: &Rc<Downstream>,
+    serving: &Serving,
+    id: Option<&RequestId>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Error> {
-    // Read once, so that a request is served by one configuration.
-    let serving = downstream.client.listener.serving();
     let Layer::L7(l7) = &serving.listener.layer else { return Err(Error::NotHttp) };
     downstream.clock.request_begins(l7.timeouts);
     let (mut head, body) = request.into_parts();
     let extended = Extended::of(&mut head);
     validate::head(&mut head)?;
     covered(&head, downstream)?;
+    limit::admit(l7.request_limit.as_ref(), &head.headers, &downstream.client)?;
     let upgrade = asked_upgrade(&head, &body, extended.is_some());
     if head.version == Version::HTTP_2 {
         versions::downgrade(&mut head.headers, body.is_end_stream());
     }
-    let asked = prepare(&mut head, &serving, downstream, upgrade, extended);
+    let asked = prepare(&mut head, serving, downstream, upgrade, extended);
+    if let Some(id) = id {
+        id.insert(&mut head.headers);
+    }
+    if l7.identity.traceparent {
+        identity::trace(&mut head.headers, &downstream.client.worker.ids);
+    }
     let body = RequestBody::new(body, downstream);
     let request = Request::from_parts(head, body);
     let (response, upstream) = exchange(request, &serving.pool, downstream).await?;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -14,6 +15,12 @@ pub(super) enum Error {
     /// The request must not be forwarded.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The client makes more requests than it may.
+    #[error("too many requests")]
+    TooManyRequests {
+        /// Until there may be another.
+        after: Duration,
+    },
     /// The client's body broke off or is malformed.
     #[error("the request's body is broken")]
     RequestBody(#[source] hyper::Error),
@@ -74,7 +81,9 @@ impl Error {
     /// Whose fault it is; a client's never counts against a server.
     pub(super) fn side(&self) -> Side {
         match self {
-            Self::Refused(_) | Self::RequestBody(_) => Side::Downstream,
+            Self::Refused(_) | Self::RequestBody(_) | Self::TooManyRequests { .. } => {
+                Side::Downstream
+            }
             Self::Unserved(Refused::Exhausted(_)) => Side::Internal,
             Self::Unserved(_)
             | Self::NotSent { .. }
@@ -90,6 +99,7 @@ impl Error {
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.reason(),
+            Self::TooManyRequests { .. } => "rate_limited",
             Self::RequestBody(_) => "request_body",
             Self::Unserved(Refused::Empty { .. }) => "no_server",
             Self::Unserved(Refused::Full { .. }) => "servers_full",
@@ -107,6 +117,7 @@ impl Error {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refusal) => refusal.status(),
+            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::RequestBody(_) => StatusCode::BAD_REQUEST,
             Self::Unserved(Refused::Unreachable { source, .. })
                 if source.kind() == io::ErrorKind::TimedOut =>

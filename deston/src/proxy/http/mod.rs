@@ -18,6 +18,8 @@ mod exchange;
 mod headers;
 mod http1;
 mod http2;
+mod identity;
+mod limit;
 mod logged;
 mod negotiate;
 mod respond;
@@ -33,5 +35,6 @@ mod versions;
 mod websocket;
 mod wire;
 
+pub(crate) use identity::Ids;
 pub(super) use serve::serve;
 pub(crate) use upstreams::Upstreams;
