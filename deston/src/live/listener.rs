@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::Pool;
 use super::recent::{Recent, subscriber};
 use super::requests::{Requester, Requests};
+use super::verified::Verified;
 use crate::model;
 
 /// A listener in use. Its name, address, layer and protocol never change; a reload that changes one
@@ -22,6 +23,7 @@ pub struct Listener {
     buckets: Recent<Bucket>,
     /// The same for requests.
     requests: Requests,
+    verified: Verified,
     /// What the buckets' times count from.
     began: Instant,
     denied: AtomicU64,
@@ -70,6 +72,7 @@ impl Listener {
             serving: ArcSwap::from_pointee(serving),
             buckets: Recent::new(),
             requests: Requests::new(),
+            verified: Verified::new(),
             began: Instant::now(),
             denied: AtomicU64::new(0),
             rate_limited: AtomicU64::new(0),
@@ -107,6 +110,16 @@ impl Listener {
         who: Requester<'_>,
     ) -> Result<(), Duration> {
         self.requests.take(limit, who)
+    }
+
+    /// Whether `password` was found to be the one of `hash` lately.
+    pub fn knows_password(&self, hash: &str, password: &[u8]) -> bool {
+        self.verified.knows(hash, password)
+    }
+
+    /// `password` is the one of `hash`.
+    pub fn learn_password(&self, hash: &str, password: &[u8]) {
+        self.verified.learn(hash, password);
     }
 
     /// What the guard has refused.

@@ -11,6 +11,7 @@ mod recent;
 mod requests;
 mod server;
 mod streaks;
+mod verified;
 
 pub use fate::Fate;
 pub use listener::{Listener, Refusal, Refusals, Serving};

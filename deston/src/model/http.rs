@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::listener::DEFAULT_TUNNEL_IDLE;
-use super::{DatapathChoice, ErrorPages, Identity, RequestLimit, Tls};
+use super::{Auth, DatapathChoice, ErrorPages, Identity, RequestLimit, Tls};
 
 /// Settings of a layer 7 listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct L7 {
     pub identity: Identity,
     /// What clients are shown when no server answers.
     pub error_pages: ErrorPages,
+    /// Who may make requests; `None`: everybody.
+    pub auth: Option<Auth>,
     /// How many requests a client may make; `None`: no limit.
     pub request_limit: Option<RequestLimit>,
 }
@@ -52,6 +54,7 @@ impl Default for L7 {
             h2: true,
             identity: Identity::default(),
             error_pages: ErrorPages::default(),
+            auth: None,
             request_limit: None,
         }
     }

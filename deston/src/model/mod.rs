@@ -4,6 +4,7 @@
 //! resolve, addresses are resolved, weights are in range, every listener's pool exists. Nothing
 //! behind this module checks any of it again, and nothing behind it sees the file.
 
+mod auth;
 mod diff;
 mod guard;
 mod http;
@@ -17,6 +18,7 @@ mod requests;
 mod speech;
 mod tls;
 
+pub use auth::{Auth, AuthError};
 pub use diff::{AtStart, Change, ServerChange, diff, is_same};
 pub use guard::{Guard, Prefixes, RateLimit};
 pub use http::{HttpTimeouts, L7};

@@ -27,6 +27,8 @@ pub(crate) struct Worker {
     flows_left: Cell<usize>,
     /// Warnings.
     pub(super) notices: Notices,
+    /// When a password's hash may be computed.
+    pub(super) hashing: http::Turn,
     /// Where requests get their ids from.
     pub(super) ids: http::Ids,
     /// Where requests are told of; `None`: nowhere.
@@ -54,6 +56,7 @@ impl Worker {
             upstreams: http::Upstreams::default(),
             flows_left: Cell::new(flows),
             notices: Notices::default(),
+            hashing: http::Turn::default(),
             ids: http::Ids::default(),
             access: None,
             connections: Cell::new(0),

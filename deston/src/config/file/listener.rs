@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::auth::auth;
 use super::pages::error_pages;
 use super::{Identity, Tls};
 use crate::config::names::{
@@ -15,7 +16,7 @@ use crate::config::problem::Span;
 use crate::config::rate::{self, Rate};
 use crate::config::section::{Field, Section};
 use crate::config::value::{self, Zero};
-use crate::model::{DatapathChoice, ErrorPages, Forwarding, LimitKey, Protocol};
+use crate::model::{Auth, DatapathChoice, ErrorPages, Forwarding, LimitKey, Protocol};
 
 /// `[[listener]]`.
 pub(in crate::config) struct Listener {
@@ -44,6 +45,7 @@ pub(in crate::config) struct Listener {
     pub(in crate::config) tls: Tls,
     pub(in crate::config) http_header: Option<Span>,
     pub(in crate::config) h2: Field<bool>,
+    pub(in crate::config) auth: Field<Option<Auth>>,
     pub(in crate::config) error_pages: Field<ErrorPages>,
     pub(in crate::config) headers_header: Option<Span>,
     pub(in crate::config) identity: Identity,
@@ -125,6 +127,7 @@ impl Listener {
             tls: Tls::read(section.child("tls")),
             http_header,
             h2,
+            auth: section.get("auth", auth(base)),
             error_pages,
             headers_header,
             identity,

@@ -3,6 +3,7 @@
 //! `[load_balancer]` is read as a listener and as a pool from the same table. Keys that belong to a
 //! later version are named beside those of this one, so that an error can tell them from typos.
 
+mod auth;
 mod identity;
 mod listener;
 mod log;

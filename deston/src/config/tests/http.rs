@@ -150,3 +150,28 @@ fn error_pages_are_read_from_beside_the_configuration() {
         assert!(lines[0].contains(&expected), "{expected}, not {}", lines[0]);
     }
 }
+
+#[test]
+fn users_are_read_from_beside_the_configuration() {
+    let hash = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+    let users = format!("alice:{hash}\n");
+    let files = Files::new("users", &[("users", &users), ("plain", "alice:secret\n")]);
+    let parse = |name: &str| {
+        let text = format!("[load_balancer]\nlayer = \"L7\"\nauth = {name:?}\n[[server]]");
+        files.parse(&text)
+    };
+    let auth = |name: &str| parse(name).map(l7).unwrap().auth;
+    assert_eq!(auth("users").unwrap().hash("alice"), Some(hash));
+    assert_eq!(auth(""), None);
+    let error = |name: &str| parse(name).expect_err("the text is invalid").lines().next().unwrap();
+    let plain = error("plain");
+    assert!(
+        plain.contains("3:8: `plain` is no list of users: line 1: the password of `alice` is not")
+    );
+    assert!(plain.contains("`htpasswd -B plain alice`") && !plain.contains("secret"), "{plain}");
+    assert!(error("none").contains("3:8: `none` cannot be read: "));
+    crate::config::tests::http::error(
+        "[load_balancer]\nauth = \"\"\n[[server]]",
+        "2:1: `auth` is for layer 7 (remove it, or write `layer = \"L7\"`)",
+    );
+}

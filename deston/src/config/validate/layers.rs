@@ -95,6 +95,7 @@ fn l7(file: &file::Listener, problems: &Problems) -> Option<L7> {
             traceparent: file.identity.traceparent.or(default.identity.traceparent)?,
         },
         error_pages: file.error_pages.or(default.error_pages)?,
+        auth: file.auth.or(None)?,
         request_limit: guard::request_limit(&file.rate_limit)?,
     })
 }
@@ -106,7 +107,7 @@ fn written<T: Clone>(key: &'static str, field: &Field<T>) -> Written {
     (key, field.given().map(|at| at.key.clone()))
 }
 
-fn l7_keys(file: &file::Listener) -> [Written; 7] {
+fn l7_keys(file: &file::Listener) -> [Written; 8] {
     [
         written("request_head", &file.request_head),
         written("client_idle", &file.client_idle),
@@ -115,6 +116,7 @@ fn l7_keys(file: &file::Listener) -> [Written; 7] {
         ("tls", file.tls.header.clone()),
         ("http", file.http_header.clone()),
         ("headers", file.headers_header.clone()),
+        written("auth", &file.auth),
     ]
 }
 

@@ -22,7 +22,7 @@ use super::upgrade::Tunnel;
 use super::upstream::Upstream;
 use super::validate::{self, Coding, Refusal};
 use super::websocket::Extended;
-use super::{limit, respond, upgrade, versions};
+use super::{auth, limit, respond, upgrade, versions};
 use crate::live::Serving;
 use crate::model::Layer;
 
@@ -83,6 +83,7 @@ async fn forward(
     validate::head(&mut head)?;
     covered(&head, downstream)?;
     limit::admit(l7.request_limit.as_ref(), &head.headers, &downstream.client)?;
+    auth::admit(l7.auth.as_ref(), &head.headers, &downstream.client).await?;
     let upgrade = asked_upgrade(&head, &body, extended.is_some());
     if head.version == Version::HTTP_2 {
         versions::downgrade(&mut head.headers, body.is_end_stream());

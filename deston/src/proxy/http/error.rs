@@ -21,6 +21,12 @@ pub(super) enum Error {
         /// Until there may be another.
         after: Duration,
     },
+    /// The client shows no user's password.
+    #[error("no user's password")]
+    Unauthorized,
+    /// Too many passwords wait to be checked.
+    #[error("too many passwords wait to be checked")]
+    TooManyPasswords,
     /// The client's body broke off or is malformed.
     #[error("the request's body is broken")]
     RequestBody(#[source] hyper::Error),
@@ -81,9 +87,10 @@ impl Error {
     /// Whose fault it is; a client's never counts against a server.
     pub(super) fn side(&self) -> Side {
         match self {
-            Self::Refused(_) | Self::RequestBody(_) | Self::TooManyRequests { .. } => {
-                Side::Downstream
-            }
+            Self::Refused(_)
+            | Self::RequestBody(_)
+            | Self::TooManyRequests { .. }
+            | Self::Unauthorized => Side::Downstream,
             Self::Unserved(Refused::Exhausted(_)) => Side::Internal,
             Self::Unserved(_)
             | Self::NotSent { .. }
@@ -91,7 +98,7 @@ impl Error {
             | Self::ResponseFraming { .. }
             | Self::UnaskedUpgrade { .. }
             | Self::ResponseOverdue { .. } => Side::Upstream,
-            Self::NotHttp => Side::Internal,
+            Self::NotHttp | Self::TooManyPasswords => Side::Internal,
         }
     }
 
@@ -100,6 +107,8 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.reason(),
             Self::TooManyRequests { .. } => "rate_limited",
+            Self::Unauthorized => "unauthorized",
+            Self::TooManyPasswords => "too_many_passwords",
             Self::RequestBody(_) => "request_body",
             Self::Unserved(Refused::Empty { .. }) => "no_server",
             Self::Unserved(Refused::Full { .. }) => "servers_full",
@@ -118,6 +127,8 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.status(),
             Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::TooManyPasswords => StatusCode::SERVICE_UNAVAILABLE,
             Self::RequestBody(_) => StatusCode::BAD_REQUEST,
             Self::Unserved(Refused::Unreachable { source, .. })
                 if source.kind() == io::ErrorKind::TimedOut =>

@@ -10,6 +10,7 @@
 
 mod access;
 mod answer;
+mod auth;
 mod body;
 mod clock;
 mod downstream;
@@ -35,6 +36,7 @@ mod versions;
 mod websocket;
 mod wire;
 
+pub(crate) use auth::Turn;
 pub(crate) use identity::Ids;
 pub(super) use serve::serve;
 pub(crate) use upstreams::Upstreams;

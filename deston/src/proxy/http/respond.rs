@@ -1,7 +1,7 @@
 //! Answers of our own: small, plain, and naming the status.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
 use super::body::ReplyBody;
@@ -15,6 +15,10 @@ const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// Methods that are forwarded, as far as they are registered (RFC 9110 10.2.1 asks for them).
 const METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// What is asked of whoever shows no password (RFC 7617 2 and 2.1).
+const CHALLENGE: HeaderValue =
+    HeaderValue::from_static("Basic realm=\"restricted\", charset=\"UTF-8\"");
 
 /// Answered by hand when hyper has not parsed a request, so cannot respond.
 pub(super) const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
@@ -40,6 +44,10 @@ pub(super) fn error(error: &Error, pages: Option<&ErrorPages>) -> Response<Reply
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(ALLOW, METHODS);
+    }
+    if let Error::Unauthorized = error {
+        headers.insert(WWW_AUTHENTICATE, CHALLENGE);
+        return response;
     }
     if let Error::TooManyRequests { after } = error {
         // Whole seconds, and never too early.
