@@ -4,8 +4,8 @@ mod combinations;
 mod defaults;
 mod errors;
 mod examples;
-mod http;
 mod rendering;
+mod requests;
 mod settings;
 mod tls;
 

@@ -163,14 +163,14 @@ fn users_are_read_from_beside_the_configuration() {
     let auth = |name: &str| parse(name).map(l7).unwrap().auth;
     assert_eq!(auth("users").unwrap().hash("alice"), Some(hash));
     assert_eq!(auth(""), None);
-    let error = |name: &str| parse(name).expect_err("the text is invalid").lines().next().unwrap();
-    let plain = error("plain");
+    let fault = |name: &str| parse(name).expect_err("the text is invalid").lines().next().unwrap();
+    let plain = fault("plain");
     assert!(
         plain.contains("3:8: `plain` is no list of users: line 1: the password of `alice` is not")
     );
     assert!(plain.contains("`htpasswd -B plain alice`") && !plain.contains("secret"), "{plain}");
-    assert!(error("none").contains("3:8: `none` cannot be read: "));
-    crate::config::tests::http::error(
+    assert!(fault("none").contains("3:8: `none` cannot be read: "));
+    error(
         "[load_balancer]\nauth = \"\"\n[[server]]",
         "2:1: `auth` is for layer 7 (remove it, or write `layer = \"L7\"`)",
     );
