@@ -3,9 +3,10 @@
 //! Data flows one way: [`config`] (what the user wrote) becomes a [`model`] (what is valid);
 //! [`control`] compares models and applies the changes to [`live`] state, to the userspace
 //! [`proxy`] and to the kernel [`datapath`]. Health and counters flow back to `control` alone.
-//! `proxy` and `datapath` never see `config`, nor each other. [`explain`] reads what the kernel
-//! datapath of any instance has pinned, and tells it.
+//! `proxy` and `datapath` never see `config`, nor each other; what they tell of traffic, [`access`]
+//! writes down. [`explain`] reads what the kernel datapath of any instance has pinned, and tells it.
 
+pub mod access;
 pub mod config;
 pub mod control;
 pub mod datapath;

@@ -446,3 +446,38 @@ fn routes_are_reloaded_under_a_connection_that_stays_open() {
     assert!(line.contains("listeners=+0 ~1 -0"), "{line}");
     assert_eq!(get(&mut client), "two");
 }
+
+#[test]
+fn requests_are_logged_on_standard_output_and_the_last_ones_at_the_stop() {
+    let own = own_address();
+    let (listen, nobody) = (SocketAddr::from((own, 8080)), SocketAddr::from((own, 1)));
+    let text = configuration(listen, nobody).replace("[[server]]", "layer = \"L7\"\n[[server]]");
+    let file = File::new("access", &format!("{text}[log]\naccess = \"json\"\n"));
+    let mut command = deston();
+    command.arg("run").arg("--config").arg(&file.0).stderr(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut deston = Running { child, log };
+    deston.wait_for("listening");
+    let ask = |path: &str| {
+        let mut client = TcpStream::connect(listen).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    };
+    ask("/one");
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    for part in ["\"path\":\"/one\"", "\"status\":502", "\"reason\":\"connect\""] {
+        assert!(line.contains(part), "{line}");
+    }
+    ask("/two");
+    deston.signal(Signal::SIGTERM);
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("\"path\":\"/two\"") && rest.lines().count() == 1, "{rest}");
+    assert_eq!(deston.exit_code(), Some(0));
+}

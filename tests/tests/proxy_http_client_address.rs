@@ -180,3 +180,15 @@ async fn each_stream_of_a_connection_has_its_own_client() {
         assert_eq!(streams.ask(asked).await.body, expected);
     }
 }
+
+#[tokio::test]
+async fn the_id_of_a_request_is_that_of_a_trusted_peer_and_of_nobody_else() {
+    let fields = "X-Request-Id: of-the-proxy\r\n";
+    let trusted = forwarded(trusting(&["127.0.0.1/32"]), ForwardedFields::X, fields).await;
+    assert_eq!(trusted.field("x-request-id").as_deref(), Some("of-the-proxy"));
+    let other = forwarded(trusting(&["10.0.0.0/8"]), ForwardedFields::X, fields).await;
+    assert_eq!(other.field("x-request-id").map(|id| id.len()), Some(36));
+    let too_long = format!("X-Request-Id: {}\r\n", "x".repeat(129));
+    let fresh = forwarded(trusting(&["127.0.0.1/32"]), ForwardedFields::X, &too_long).await;
+    assert_eq!(fresh.field("x-request-id").map(|id| id.len()), Some(36));
+}

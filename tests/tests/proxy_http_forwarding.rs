@@ -82,7 +82,14 @@ async fn fields_of_the_clients_connection_do_not_reach_the_server() {
     let mut fields: Vec<&str> =
         request.head.lines().skip(1).filter_map(|line| line.split(':').next()).collect();
     fields.sort_unstable();
-    let expected = ["accept", "host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+    let expected = [
+        "accept",
+        "host",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-request-id",
+    ];
     assert_eq!(fields, expected);
 }
 

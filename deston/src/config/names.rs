@@ -1,11 +1,12 @@
 //! Values that have names, and every way to write them.
 
+use http::HeaderName;
 use toml::de::DeValue;
 
 use super::value::{self, Fault, Names};
 use crate::model::{
-    AcceptProxyProtocol, Access, Alpn, DatapathChoice, ForwardedFields, Forwarding, HashKey,
-    HashOn, Mode, OnDown, OnStop, Overflow, Protocol, ProxyProtocol, TlsVersion, Underscores,
+    AcceptProxyProtocol, Alpn, DatapathChoice, ForwardedFields, Forwarding, HashKey, HashOn,
+    LimitKey, Mode, OnDown, OnStop, Overflow, Protocol, ProxyProtocol, TlsVersion, Underscores,
     XdpMode,
 };
 
@@ -41,6 +42,16 @@ pub(super) enum HealthKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limited {
     Connections,
+    Requests,
+}
+
+/// `access` of `[log]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AccessForm {
+    Json,
+    Combined,
+    Template,
+    Off,
 }
 
 /// `by` of `[pool.sticky]`.
@@ -149,11 +160,16 @@ pub(super) const HEALTH_KINDS: Names<HealthKind> = Names {
     later: &["grpc", "udp"],
 };
 
-pub(super) const ACCESS: Names<Access> = Names {
+pub(super) const ACCESS: Names<AccessForm> = Names {
     what: "form of the access log",
-    known: &[("json", Access::Json), ("off", Access::Off)],
+    known: &[
+        ("json", AccessForm::Json),
+        ("combined", AccessForm::Combined),
+        ("template", AccessForm::Template),
+        ("off", AccessForm::Off),
+    ],
     also: &[],
-    later: &["combined"],
+    later: &[],
 };
 
 pub(super) const XDP_MODES: Names<XdpMode> = Names {
@@ -207,9 +223,9 @@ pub(super) fn retry_on(key: &str, value: &DeValue<'_>) -> Result<Vec<RetryOn>, F
 
 pub(super) const LIMITED: Names<Limited> = Names {
     what: "kind of rate limit",
-    known: &[("connections", Limited::Connections)],
+    known: &[("connections", Limited::Connections), ("requests", Limited::Requests)],
     also: &[],
-    later: &["requests"],
+    later: &[],
 };
 
 pub(super) const STICKY_BY: Names<StickyBy> = Names {
@@ -255,9 +271,6 @@ const HASH_ON: Names<HashOn> = Names {
     also: &[],
     later: &[],
 };
-
-const LIMIT_KEYS: Names<()> =
-    Names { what: "key of a rate limit", known: &[("ip", ())], also: &[], later: &[] };
 
 /// The name of a cookie (RFC 6265 4.1.1).
 pub(super) fn cookie(key: &str, value: &DeValue<'_>) -> Result<String, Fault> {
@@ -305,20 +318,21 @@ pub(super) fn hash_on(key: &str, value: &DeValue<'_>) -> Result<Hashed, Fault> {
     }))
 }
 
-/// `key` of `[listener.rate_limit]`: nothing but the client's address is known yet.
-pub(super) fn limit_key(key: &str, value: &DeValue<'_>) -> Result<(), Fault> {
-    refuse_part_of_a_request(key, value, &["header", "cookie"])?;
-    value::one_of(&LIMIT_KEYS)(key, value)
-}
-
-/// Tells what a later version will know, such as `header:X-User`, from typos.
-fn refuse_part_of_a_request(key: &str, value: &DeValue<'_>, kinds: &[&str]) -> Result<(), Fault> {
-    let kind = value.as_str().and_then(|text| text.split_once(':')).map(|(kind, _)| kind);
-    match kind.filter(|kind| kinds.contains(&value::folded(kind).as_str())) {
-        Some(kind) => {
-            Err(Fault::new(format!("`{key} = \"{kind}:..\"` is not available in this version")))
+/// `key` of `[listener.rate_limit]`.
+pub(super) fn limit_key(key: &str, value: &DeValue<'_>) -> Result<LimitKey, Fault> {
+    let what = "`ip`, or `header:NAME` or `cookie:NAME`";
+    let text = value.as_str().ok_or_else(|| value::must_be(key, what, value))?;
+    let fault = || Fault::new(format!("`{key}` must be {what}, not {text:?}"));
+    match text.split_once(':') {
+        None if value::folded(text) == "ip" => Ok(LimitKey::Ip),
+        Some(("header", name)) => {
+            HeaderName::from_bytes(name.as_bytes()).map(LimitKey::Header).map_err(|_| fault())
         }
-        None => Ok(()),
+        // RFC 6265 4.1.1: a cookie's name is a token, as a field's is, but case matters.
+        Some(("cookie", name)) if HeaderName::from_bytes(name.as_bytes()).is_ok() => {
+            Ok(LimitKey::Cookie(name.to_owned()))
+        }
+        Some(_) | None => Err(fault()),
     }
 }
 

@@ -1,29 +1,19 @@
-//! The flow log: a line for each flow of the kernel datapath that has ended, on the standard output.
-
-use std::io::{self, Write as _};
+//! The flow log: a line for each flow of the kernel datapath that has ended, in the access log.
 
 use deston_common::event::Ended;
 use deston_common::hash::{self, Seed};
 
+use crate::access::Lines;
 use crate::datapath::OnEnded;
 use crate::explain::{Clock, ended_record};
-use crate::model::{Access, Log};
 
-/// What writes the lines; `None` if nobody wants them.
-pub(super) fn writer(log: &Log) -> Option<OnEnded> {
-    let sample = match log.access {
-        Access::Off => return None,
-        Access::Json => log.sample,
-    };
-    let mut is_broken = false;
+/// What gives the lines to the access log; `None` if nobody wants them. `sample` is the share of the
+/// flows that are written, in millionths.
+pub(super) fn writer(lines: Option<Lines>, sample: u32) -> Option<OnEnded> {
+    let lines = lines?;
     Some(Box::new(move |ended, server| {
-        if is_broken || !is_chosen(ended, sample) {
-            return;
-        }
-        let line = ended_record(ended, server, &Clock::now());
-        if let Err(error) = writeln!(io::stdout(), "{line}") {
-            tracing::error!(%error, "the flow log has ended: nobody reads the standard output");
-            is_broken = true;
+        if is_chosen(ended, sample) {
+            lines.push(ended_record(ended, server, &Clock::now()).to_string());
         }
     }))
 }
@@ -49,11 +39,5 @@ mod tests {
         assert_eq!((chosen(0), chosen(1_000_000)), (0, 10_000));
         let quarter = chosen(250_000);
         assert!((2_300..2_700).contains(&quarter), "{quarter} of 10,000");
-    }
-
-    #[test]
-    fn without_a_form_nothing_is_written() {
-        assert!(writer(&Log { access: Access::Off, sample: 1_000_000 }).is_none());
-        assert!(writer(&Log { access: Access::Json, sample: 1 }).is_some());
     }
 }

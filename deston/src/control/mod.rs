@@ -39,6 +39,7 @@ pub use servers::{Condition, NoIdentifier, ServerKey};
 pub use summary::{Counts, Summary};
 pub use userspace::UserspaceDatapath;
 
+use crate::access::{AccessLog, Started};
 use crate::config::{self, Report};
 use crate::datapath::{self, Datapath, DatapathError, Failing};
 use crate::model::{self, Model, OnStop};
@@ -71,7 +72,7 @@ pub enum Ending {
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The worker threads.
+    /// The worker threads, or the access log's.
     #[error("cannot start the workers: {0}")]
     Workers(#[from] io::Error),
     /// Listeners, datapaths.
@@ -90,19 +91,28 @@ pub struct Control {
     loading: JoinSet<Result<Model, Report>>,
     /// Whether the file may have changed since `loading` began.
     stale: bool,
+    /// What is asked and answered; ends last.
+    access_log: Option<AccessLog>,
 }
 
 impl Control {
     /// Starts workers and listeners. `path` is what a reload will read.
     pub fn start(path: &Path, model: Model) -> Result<Self, StartError> {
-        let proxy = Proxy::start(model.runtime.workers)?;
-        let (datapath, failing) = Datapath::new(model.kernel.clone(), flow_log::writer(&model.log));
+        let workers = model.runtime.workers;
+        let (access_log, lanes, lines) = match AccessLog::start(&model.log, workers, io::stdout())?
+        {
+            Some(Started { writer, lanes, lines }) => (Some(writer), lanes, lines),
+            None => (None, Vec::new(), None),
+        };
+        let proxy = Proxy::start_logging(workers, lanes)?;
+        let flow_log = flow_log::writer(lines, model.log.sample);
+        let (datapath, failing) = Datapath::new(model.kernel.clone(), flow_log);
         let reconciler = Reconciler::start(model, proxy, datapath)?;
         let mut probes = Probes::new(NetworkProbe);
         probes.follow(reconciler.probed());
         warn(&reconciler);
         let (path, loading) = (path.to_owned(), JoinSet::new());
-        Ok(Self { path, reconciler, probes, failing, loading, stale: false })
+        Ok(Self { path, reconciler, probes, failing, loading, stale: false, access_log })
     }
 
     /// Serves until it is told to stop, and then until connections have finished.
@@ -124,7 +134,12 @@ impl Control {
                 },
                 transition = self.probes.next() => self.note(&transition),
                 Some(failing) = self.failing.recv() => self.reconciler.suspect(failing),
-                now = judging.tick() => self.reconciler.judge(now),
+                now = judging.tick() => {
+                    self.reconciler.judge(now);
+                    if let Some(log) = &mut self.access_log {
+                        log.tell_lost();
+                    }
+                }
                 _ = sweep.tick() => self.reconciler.sweep(),
             }
         }

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 use super::connections::{Connection, Connections};
 use super::recent::{Recent, subscriber};
+use super::requests::{Requester, Requests};
+use super::verified::Verified;
 use super::{Pool, Route};
 use crate::model;
 
@@ -20,6 +22,9 @@ pub struct Listener {
     serving: ArcSwap<Serving>,
     /// A bucket for each client, while there is a rate limit.
     buckets: Recent<Bucket>,
+    /// The same for requests.
+    requests: Requests,
+    verified: Verified,
     /// What the buckets' times count from.
     began: Instant,
     denied: AtomicU64,
@@ -97,6 +102,8 @@ impl Listener {
         Self {
             serving: ArcSwap::from_pointee(serving),
             buckets: Recent::new(),
+            requests: Requests::new(),
+            verified: Verified::new(),
             began: Instant::now(),
             denied: AtomicU64::new(0),
             rate_limited: AtomicU64::new(0),
@@ -167,6 +174,25 @@ impl Listener {
     /// How many connections of layer 7 are open.
     pub fn open_connections(&self) -> u32 {
         self.connections.count()
+    }
+
+    /// Asks for a request of `who`; if it comes too soon, says after what time it would not.
+    pub fn admit_request(
+        &self,
+        limit: &model::RateLimit,
+        who: Requester<'_>,
+    ) -> Result<(), Duration> {
+        self.requests.take(limit, who)
+    }
+
+    /// Whether `password` was found to be the one of `hash` lately.
+    pub fn knows_password(&self, hash: &str, password: &[u8]) -> bool {
+        self.verified.knows(hash, password)
+    }
+
+    /// `password` is the one of `hash`.
+    pub fn learn_password(&self, hash: &str, password: &[u8]) {
+        self.verified.learn(hash, password);
     }
 
     /// What the guard has refused.

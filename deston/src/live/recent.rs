@@ -5,7 +5,7 @@
 //! across an await.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
@@ -17,19 +17,19 @@ const SHARDS: usize = 16;
 /// Clients in one generation of a shard: two generations of all are as many as the kernel remembers.
 const GENERATION: usize = MAX_STICKY as usize / SHARDS / 2;
 
-/// A value for each of the clients heard of lately.
-pub(super) struct Recent<V> {
-    shards: [Mutex<Shard<V>>; SHARDS],
+/// A value for each of the clients heard of lately, known by their address unless otherwise said.
+pub(super) struct Recent<V, K = IpAddr> {
+    shards: [Mutex<Shard<V, K>>; SHARDS],
     hasher: RandomState,
 }
 
 /// When `young` is full, it becomes `old`, and what was old is forgotten.
-struct Shard<V> {
-    young: HashMap<IpAddr, V>,
-    old: HashMap<IpAddr, V>,
+struct Shard<V, K> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
 }
 
-impl<V: Copy> Recent<V> {
+impl<V: Copy, K: Copy + Eq + Hash> Recent<V, K> {
     /// Nobody was heard of.
     pub(super) fn new() -> Self {
         let shard = || Mutex::new(Shard { young: HashMap::new(), old: HashMap::new() });
@@ -37,11 +37,7 @@ impl<V: Copy> Recent<V> {
     }
 
     /// Looks at what is remembered of a client; what `look` gives back first is remembered instead.
-    pub(super) fn with<T>(
-        &self,
-        client: IpAddr,
-        look: impl FnOnce(Option<V>) -> (Option<V>, T),
-    ) -> T {
+    pub(super) fn with<T>(&self, client: K, look: impl FnOnce(Option<V>) -> (Option<V>, T)) -> T {
         let place = self.hasher.hash_one(client) as usize % SHARDS;
         let Some(shard) = self.shards.get(place) else { return look(None).1 };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::listener::DEFAULT_TUNNEL_IDLE;
-use super::{DatapathChoice, ForwardedFields, Limits, MessageEdits, Route, Rules, Tls};
+use super::{
+    Auth, DatapathChoice, ErrorPages, ForwardedFields, Identity, Limits, MessageEdits,
+    RequestLimit, Route, Rules, Tls,
+};
 
 /// `tls_handshake`, of both layers.
 pub(super) const DEFAULT_TLS_HANDSHAKE: Duration = Duration::from_secs(5);
@@ -33,6 +36,14 @@ pub struct L7 {
     pub rules: Rules,
     /// How much a client may ask for.
     pub limits: Limits,
+    /// How requests are told apart.
+    pub identity: Identity,
+    /// What clients are shown when no server answers.
+    pub error_pages: ErrorPages,
+    /// Who may make requests; `None`: everybody.
+    pub auth: Option<Auth>,
+    /// How many requests a client may make; `None`: no limit.
+    pub request_limit: Option<RequestLimit>,
 }
 
 /// `[listener.timeouts]` of a layer 7 listener. Zero switches a deadline off.
@@ -63,6 +74,10 @@ impl Default for L7 {
             forwarded: ForwardedFields::X,
             rules: Rules::default(),
             limits: Limits::default(),
+            identity: Identity::default(),
+            error_pages: ErrorPages::default(),
+            auth: None,
+            request_limit: None,
         }
     }
 }

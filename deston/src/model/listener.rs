@@ -130,6 +130,7 @@ pub enum KernelOnly {
 }
 
 /// What a listener speaks, with the settings only that layer has.
+#[expect(clippy::large_enum_variant, reason = "there is one for each listener, and it stays")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layer {
     /// TCP or UDP, carried as it is.

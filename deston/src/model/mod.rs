@@ -4,34 +4,43 @@
 //! resolve, addresses are resolved, weights are in range, every listener's pool exists. Nothing
 //! behind this module checks any of it again, and nothing behind it sees the file.
 
+mod auth;
 mod diff;
 mod edits;
 mod guard;
 mod hash_key;
 mod http;
+mod identity;
 mod limits;
 mod listener;
+mod log;
 mod notes;
 mod origin;
+mod pages;
 mod pool;
+mod requests;
 pub mod route;
 mod rules;
 mod speech;
 mod tls;
 mod treatment;
 
+pub use auth::{Auth, AuthError};
 pub use diff::{AtStart, Change, ServerChange, diff, is_same};
 pub use edits::{Edits, MessageEdits};
 pub use guard::{Guard, Prefixes, RateLimit};
 pub use hash_key::HashKey;
 pub use http::{HttpTimeouts, L7};
+pub use identity::Identity;
 pub use limits::{DEFAULT_HEADERS, Limits};
 pub use listener::{
     DatapathChoice, FlowTimeouts, Forwarding, KernelOnly, L4, Layer, Listener, MAX_SNAT_IPS, Ports,
     Protocol, SnatPorts, UserspaceOnly,
 };
+pub use log::{Access, Log, LogField, Part, Template, TemplateError};
 pub use notes::{HostPorts, Note, notes};
 pub use origin::{AcceptProxyProtocol, ForwardedFields, Origin, ProxyProtocol};
+pub use pages::{ErrorPages, Page};
 pub use pool::{
     Algorithm, Checks, HashOn, Health, HttpCheck, OnDown, Outlier, Pool, PoolTimeouts, Server,
     ServerPort, Sticky, StickyCookie,
@@ -40,6 +49,7 @@ pub use route::Route;
 pub use rules::{Mode, Rules, Underscores};
 pub use treatment::{Overflow, Queue, Retry, Treatment};
 
+pub use requests::{LimitKey, RequestLimit};
 pub use speech::{ServerProtocol, ServerTls, ServerTlsError, ServerTlsSettings, Speech};
 pub use tls::{Alpn, Certificate, ClientAuth, Tls, TlsError, TlsSettings, TlsVersion, is_for};
 
@@ -57,7 +67,7 @@ pub struct Model {
     pub runtime: Runtime,
     /// What all listeners in the kernel share.
     pub kernel: Kernel,
-    /// What is written of flows.
+    /// What is written of traffic.
     pub log: Log,
 }
 
@@ -98,24 +108,6 @@ pub struct Kernel {
     pub half_open: u32,
     /// New flows per second and CPU above which they are shed; 0: never. Default 125,000.
     pub flood_gate: u32,
-}
-
-/// `[log]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// How ended flows of listeners in the kernel are written. Default: not at all.
-    pub access: Access,
-    /// Share of them that are written, in millionths.
-    pub sample: u32,
-}
-
-/// How ended flows are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// One JSON object on each line of the standard output.
-    Json,
-    /// Not at all.
-    Off,
 }
 
 /// What becomes of the kernel datapath when the process is told to stop.

@@ -33,6 +33,7 @@ pub use listen::{BindError, Bound};
 pub(crate) use stream::Stream;
 pub use thread::Drained;
 
+use crate::access::Lane;
 use crate::{live, model};
 use listen::Addresses;
 use thread::{Command, Handle};
@@ -47,11 +48,18 @@ pub struct Proxy {
 impl Proxy {
     /// Starts `workers` threads, at least one.
     pub fn start(workers: usize) -> io::Result<Self> {
+        Self::start_logging(workers, Vec::new())
+    }
+
+    /// Starts `workers` threads, at least one, which tell of requests on `lanes`, one each.
+    pub fn start_logging(workers: usize, lanes: Vec<Lane>) -> io::Result<Self> {
         let workers = workers.max(1);
         let descriptors = descriptors::raise_limit();
         // The other half is for connections, which must not starve of spoofed datagrams.
         let flows = descriptors / 2 / workers;
-        let workers = (0..workers).map(|n| Handle::start(n, flows)).collect::<io::Result<_>>()?;
+        let lanes = lanes.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        let start = |(number, lane)| Handle::start(number, flows, lane);
+        let workers = (0..workers).zip(lanes).map(start).collect::<io::Result<_>>()?;
         Ok(Self { workers, addresses: Addresses::default() })
     }
 

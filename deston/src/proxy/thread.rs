@@ -19,6 +19,7 @@ use super::closing::{Closing, Stage};
 use super::listen::Socket;
 use super::worker::Worker;
 use super::{accept, udp};
+use crate::access::Lane;
 use crate::live;
 
 /// Orders that may wait for a worker; more make `control` wait.
@@ -67,8 +68,9 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    /// Starts worker number `number`, which may hold `flows` UDP flows.
-    pub(super) fn start(number: usize, flows: usize) -> io::Result<Self> {
+    /// Starts worker number `number`, which may hold `flows` UDP flows and tells of requests on
+    /// `lane`.
+    pub(super) fn start(number: usize, flows: usize, lane: Option<Lane>) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (sender, receiver) = sync_channel(ORDERS);
         let (ended, end) = oneshot::channel();
@@ -76,7 +78,7 @@ impl Handle {
         let orders = Orders { receiver, wake: Arc::clone(&wake) };
         let thread = std::thread::Builder::new()
             .name(format!("deston-worker-{number}"))
-            .spawn(move || run(runtime, orders, flows, ended))?;
+            .spawn(move || run(runtime, orders, flows, lane, ended))?;
         Ok(Self { commands: Some(sender), wake, ended: end, thread: Some(thread) })
     }
 
@@ -109,10 +111,16 @@ impl Drop for Handle {
 }
 
 /// The thread.
-fn run(runtime: Runtime, orders: Orders, flows: usize, ended: oneshot::Sender<Drained>) {
+fn run(
+    runtime: Runtime,
+    orders: Orders,
+    flows: usize,
+    lane: Option<Lane>,
+    ended: oneshot::Sender<Drained>,
+) {
     let tasks = LocalSet::new();
     let (stage, closing) = Closing::new();
-    let worker = Rc::new(Worker::new(closing, flows));
+    let worker = Rc::new(Worker::new(closing, flows).logging(lane));
     let drained = tasks.block_on(&runtime, work(&worker, orders, stage));
     // Tasks close their sockets before the end is told.
     drop(tasks);

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
+use rustls::ProtocolVersion;
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -15,6 +16,8 @@ use crate::model;
 #[derive(Debug)]
 pub(crate) struct Presented {
     certificate: Option<CertificateDer<'static>>,
+    /// The version of TLS, as it is logged.
+    version: &'static str,
     /// `strict_sni`.
     strict: bool,
     /// The last host that the certificate was found to be for: requests of a connection rarely
@@ -40,6 +43,11 @@ pub(crate) async fn accept(stream: TcpStream, tls: &model::Tls) -> io::Result<Ac
     let is_h2 = session.alpn_protocol() == Some(model::Alpn::H2.name());
     let presented = Presented {
         certificate: tls.certificate_for(session.server_name()),
+        version: match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            // rustls has no older one.
+            Some(_) | None => "TLSv1.2",
+        },
         strict: tls.settings().strict_sni,
         covered: RefCell::default(),
     };
@@ -61,6 +69,11 @@ pub(crate) async fn connect(
 }
 
 impl Presented {
+    /// The version of TLS.
+    pub(crate) fn version(&self) -> &'static str {
+        self.version
+    }
+
     /// Whether a request for `authority`, a host and perhaps a port, may be answered on this
     /// connection (RFC 9110 7.4).
     pub(crate) fn covers(&self, authority: &str) -> bool {

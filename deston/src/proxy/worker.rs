@@ -13,6 +13,7 @@ use super::buffers::Buffers;
 use super::closing::Closing;
 use super::http;
 use super::notice::Notice;
+use crate::access::Lane;
 
 /// What the connections of one worker share.
 #[derive(Debug)]
@@ -26,6 +27,12 @@ pub(crate) struct Worker {
     flows_left: Cell<usize>,
     /// Warnings.
     pub(super) notices: Notices,
+    /// When a password's hash may be computed.
+    pub(super) hashing: http::Turn,
+    /// Where requests get their ids from.
+    pub(super) ids: http::Ids,
+    /// Where requests are told of; `None`: nowhere.
+    pub(super) access: Option<Lane>,
     connections: Cell<usize>,
     /// The last connection has ended.
     emptied: Notify,
@@ -51,9 +58,17 @@ impl Worker {
             upstreams: http::Upstreams::default(),
             flows_left: Cell::new(flows),
             notices: Notices::default(),
+            hashing: http::Turn::default(),
+            ids: http::Ids::default(),
+            access: None,
             connections: Cell::new(0),
             emptied: Notify::new(),
         }
+    }
+
+    /// With a lane to the access log, if there is one.
+    pub(super) fn logging(self, access: Option<Lane>) -> Self {
+        Self { access, ..self }
     }
 
     /// Runs a connection: draining waits for it.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use deston::live;
 use deston::model::{
-    Algorithm, DatapathChoice, HttpTimeouts, L7, Layer, Limits, Listener, PoolTimeouts, Rules,
-    Treatment,
+    self, Algorithm, DatapathChoice, HttpTimeouts, L7, Layer, Limits, Listener, PoolTimeouts,
+    Rules, Treatment,
 };
 use deston::proxy::{Drained, Proxy};
 use deston_common::sequence;
 use deston_common::table::{Member, Table};
 
-use super::Peer;
+use super::{Peer, Records};
 use crate::live::{listener, live_listener, live_pool_with, server};
 use crate::proxied::{ANY_PORT, NAME};
 
@@ -89,8 +89,27 @@ impl Setup {
             ..L7::default()
         };
         set(&mut l7);
-        let pool = self.pool(servers);
         let proxy = Proxy::start(self.workers).expect("workers start");
+        self.start_on(proxy, l7, servers)
+    }
+
+    /// As `start_as`, with an access log.
+    pub fn start_logging(
+        self,
+        log: &model::Log,
+        set: impl FnOnce(&mut L7),
+        servers: &[SocketAddr],
+    ) -> (Lab, Records) {
+        let (records, lanes) = Records::start(log, self.workers);
+        let mut l7 =
+            L7 { datapath: DatapathChoice::Userspace, timeouts: self.timeouts, ..L7::default() };
+        set(&mut l7);
+        let proxy = Proxy::start_logging(self.workers, lanes).expect("workers start");
+        (self.start_on(proxy, l7, servers), records)
+    }
+
+    fn start_on(self, proxy: Proxy, l7: L7, servers: &[SocketAddr]) -> Lab {
+        let pool = self.pool(servers);
         let listener = listener(NAME, ANY_PORT, Layer::L7(l7));
         let bound = proxy.bind(&listener).expect("the address is free");
         let address = bound.address();

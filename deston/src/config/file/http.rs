@@ -1,11 +1,12 @@
 //! `[listener.http]` and `[listener.limits]`.
 
+use super::pages::error_pages;
 use crate::config::names::{MODES, UNDERSCORES};
 use crate::config::problem::Span;
 use crate::config::section::{Field, Section};
 use crate::config::size::size;
 use crate::config::{value, web};
-use crate::model::{Mode, Underscores};
+use crate::model::{ErrorPages, Mode, Underscores};
 
 /// `[listener.http]`.
 pub(in crate::config) struct Http {
@@ -16,6 +17,7 @@ pub(in crate::config) struct Http {
     pub(in crate::config) trace: Field<bool>,
     pub(in crate::config) upgrades: Field<Vec<String>>,
     pub(in crate::config) underscores: Field<Underscores>,
+    pub(in crate::config) error_pages: Field<ErrorPages>,
 }
 
 /// `[listener.limits]`.
@@ -31,7 +33,8 @@ pub(in crate::config) struct Limits {
 
 impl Http {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        section.later(&["connect", "compression", "error_pages"]);
+        section.later(&["connect", "compression"]);
+        let base = section.base();
         Self {
             header: section.header(),
             mode: section.get("mode", value::one_of(&MODES)),
@@ -40,6 +43,7 @@ impl Http {
             trace: section.get("trace", value::flag),
             upgrades: section.get("upgrades", web::upgrades),
             underscores: section.get("underscores", value::one_of(&UNDERSCORES)),
+            error_pages: section.get("error_pages", error_pages(base)),
         }
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::auth::auth;
 use super::edits::MessageEdits;
 use super::http::{Http, Limits};
-use super::{Origin, Tls};
+use super::{Identity, Origin, Tls};
 use crate::config::names::{
     self, DATAPATHS, FORWARDINGS, LAYERS, LIMITED, LayerName, Limited, PROTOCOLS,
 };
@@ -16,7 +17,7 @@ use crate::config::problem::Span;
 use crate::config::rate::{self, Rate};
 use crate::config::section::{Field, Section};
 use crate::config::value::{self, Zero};
-use crate::model::{DatapathChoice, Forwarding, Protocol};
+use crate::model::{Auth, DatapathChoice, Forwarding, LimitKey, Protocol};
 
 /// `[[listener]]`.
 pub(in crate::config) struct Listener {
@@ -46,6 +47,7 @@ pub(in crate::config) struct Listener {
     pub(in crate::config) tls: Tls,
     pub(in crate::config) http: Http,
     pub(in crate::config) limits: Limits,
+    pub(in crate::config) auth: Field<Option<Auth>>,
     pub(in crate::config) headers: Headers,
 }
 
@@ -53,13 +55,14 @@ pub(in crate::config) struct Listener {
 pub(in crate::config) struct Headers {
     pub(in crate::config) header: Option<Span>,
     pub(in crate::config) edits: MessageEdits,
+    pub(in crate::config) identity: Identity,
 }
 
 /// `[listener.rate_limit]`.
 pub(in crate::config) struct RateLimit {
     pub(in crate::config) header: Option<Span>,
     pub(in crate::config) of: Field<Limited>,
-    pub(in crate::config) key: Field<()>,
+    pub(in crate::config) key: Field<LimitKey>,
     pub(in crate::config) rate: Field<Rate>,
     pub(in crate::config) burst: Field<u32>,
 }
@@ -119,6 +122,7 @@ impl Listener {
             tls: Tls::read(section.child("tls")),
             http: Http::read(section.child("http")),
             limits: Limits::read(section.child("limits")),
+            auth: section.get("auth", auth(section.base())),
             headers: Headers::read(section.child("headers")),
         }
     }
@@ -126,8 +130,11 @@ impl Listener {
 
 impl Headers {
     fn read(section: &mut Section<'_>) -> Self {
-        section.later(&["forwarded", "request_id"]);
-        Self { header: section.header(), edits: MessageEdits::read(section) }
+        Self {
+            header: section.header(),
+            edits: MessageEdits::read(section),
+            identity: Identity::read(section),
+        }
     }
 }
 

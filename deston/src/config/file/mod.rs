@@ -3,10 +3,14 @@
 //! `[load_balancer]` is read as a listener and as a pool from the same table. Keys that belong to a
 //! later version are named beside those of this one, so that an error can tell them from typos.
 
+mod auth;
 mod edits;
 mod http;
+mod identity;
 mod listener;
+mod log;
 mod origin;
+mod pages;
 mod pool;
 mod route;
 mod tls;
@@ -17,14 +21,16 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::names::{ACCESS, ON_STOP, Workers, XDP_MODES};
+use super::names::{ON_STOP, Workers, XDP_MODES};
 use super::problem::Problems;
 use super::section::{Field, Section};
 use super::value::{self, Zero};
-use crate::model::{Access, OnStop, XdpMode};
+use crate::model::{OnStop, XdpMode};
 pub(super) use edits::{Edits, MessageEdits};
 pub(super) use http::{Http, Limits};
+pub(super) use identity::Identity;
 pub(super) use listener::{Listener, RateLimit};
+pub(super) use log::Log;
 pub(super) use origin::Origin;
 pub(super) use pool::{Health, Outlier, Pool, Server};
 pub(super) use route::{Redirect, Respond, Route};
@@ -76,12 +82,6 @@ pub(super) struct Kernel {
     pub(super) flood_gate: Field<u32>,
 }
 
-/// `[log]`.
-pub(super) struct Log {
-    pub(super) access: Field<Access>,
-    pub(super) sample: Field<u32>,
-}
-
 /// Reads the whole file.
 pub(super) fn read(table: &DeTable<'_>, base: &Path, problems: &Problems) -> File {
     let mut root = Section::root(table, base, problems);
@@ -94,7 +94,7 @@ pub(super) fn read(table: &DeTable<'_>, base: &Path, problems: &Problems) -> Fil
         routes: root.each("route", Route::read),
         runtime: runtime(root.child("runtime")),
         kernel: kernel(root.child("kernel")),
-        log: log(root.child("log")),
+        log: Log::read(root.child("log")),
     };
     root.finish();
     file
@@ -126,13 +126,5 @@ fn kernel(section: &mut Section<'_>) -> Kernel {
         flows: section.get("flows", value::number(1_024..=16_777_216)),
         half_open: section.get("half_open", value::number(1_024..=16_777_216)),
         flood_gate: section.get("flood_gate", value::number(0..=u32::MAX)),
-    }
-}
-
-fn log(section: &mut Section<'_>) -> Log {
-    section.later(&["level", "errors_always"]);
-    Log {
-        access: section.get("access", value::one_of(&ACCESS)),
-        sample: section.get("sample", value::millionths),
     }
 }

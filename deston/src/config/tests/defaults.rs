@@ -43,7 +43,7 @@ fn the_process_has_defaults() {
     assert_eq!(model.runtime.workers, cores, "one worker for each core");
     assert_eq!(model.runtime.drain_timeout, Duration::from_secs(30));
     assert_eq!((model.kernel.xdp_mode, model.kernel.flows), (XdpMode::Native, 262_144));
-    assert_eq!(model.log, Log { access: Access::Off, sample: 1_000_000 });
+    assert_eq!(model.log, Log { access: Access::Off, sample: 1_000_000, errors_always: true });
 }
 
 #[test]

@@ -55,10 +55,6 @@ fn name_and_pool_are_not_keys_of_the_load_balancer() {
 fn keys_of_later_versions_are_told_from_typos() {
     let cases = [
         (
-            "[load_balancer]\nlayer = \"L7\"\nheaders.request_id = \"\"\n[[server]]",
-            "3:9: `request_id` is not available in this version",
-        ),
-        (
             "[load_balancer]\nslow_start = \"5s\"\n[[server]]",
             "2:1: `slow_start` is not available in this version",
         ),
@@ -80,15 +76,6 @@ fn names_of_later_versions_are_told_from_typos() {
             "[load_balancer]\nport = \"8000-8100\"",
             "2:8: a range of ports is not available in this version \
              (`port` may be one port, or 0 for every port)",
-        ),
-        (
-            "[load_balancer.rate_limit]\nof = \"requests\"\nrate = \"1/s\"",
-            "2:6: kind of rate limit `requests` is not available in this version \
-             (`of` may be `connections`)",
-        ),
-        (
-            "[load_balancer.rate_limit]\nkey = \"cookie:id\"\nrate = \"1/s\"",
-            "2:7: `key = \"cookie:..\"` is not available in this version",
         ),
         (
             "[load_balancer.health]\nkind = \"grpc\"",

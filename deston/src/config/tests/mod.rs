@@ -7,6 +7,7 @@ mod examples;
 mod http;
 mod origin;
 mod rendering;
+mod requests;
 mod routes;
 mod settings;
 mod tls;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{errors, valid};
 use crate::model::{
     Access, Algorithm, HashOn, Health, Kernel, Layer, Log, Model, OnDown, OnStop, Outlier,
-    RateLimit, Sticky,
+    RateLimit, Sticky, Template,
 };
 
 /// Asserts the one error of a text.
@@ -237,16 +237,38 @@ fn the_kernel_datapath_is_pinned_under_its_instance() {
 }
 
 #[test]
-fn ended_flows_are_logged_whole_or_by_sample() {
+fn traffic_is_logged_whole_or_by_sample_and_failures_always() {
     let log = |lines: &str| valid(&format!("[log]\n{lines}\n[[server]]")).log;
-    assert_eq!(log("access = \"json\""), Log { access: Access::Json, sample: 1_000_000 });
+    let whole = |access| Log { access, sample: 1_000_000, errors_always: true };
+    assert_eq!(log("access = \"json\""), whole(Access::Json));
+    assert_eq!(log("access = \"combined\""), whole(Access::Combined));
+    assert!(!log("access = \"json\"\nerrors_always = false").errors_always);
     assert_eq!(log("access = \"JSON\"\nsample = 0.001").sample, 1_000);
     assert_eq!(log("access = \"off\"\nsample = 1").sample, 1_000_000);
-    error(
-        "[log]\naccess = \"combined\"\n[[server]]",
-        "2:10: form of the access log `combined` is not available in this version (`access` may be \
-         `json` or `off`)",
-    );
     error("[log]\nsample = 2\n[[server]]", "2:10: `sample` must be a share from 0.0 to 1.0, not 2");
     error("[log]\nlevel = \"info\"\n[[server]]", "2:1: `level` is not available in this version");
+}
+
+#[test]
+fn a_template_of_the_access_log_is_read_and_checked() {
+    let text = |lines: &str| format!("[log]\n{lines}\n[[server]]");
+    let log = valid(&text("access = \"template\"\ntemplate = \"$client $path\"")).log;
+    assert_eq!(log.access, Access::Template(Template::parse("$client $path").unwrap()));
+    error(
+        &text("access = \"template\""),
+        "2:10: there is no `template` (write `template = \"$time $client $method $path $status\"`, \
+         say)",
+    );
+    error(
+        &text("template = \"$path\""),
+        "2:1: `template` is for `access = \"template\"` (remove it, or write `access = \
+         \"template\"`)",
+    );
+    let report = errors(&text("access = \"template\"\ntemplate = \"$pth\""));
+    assert_eq!(report.len(), 1, "{report:?}");
+    assert!(
+        report[0].starts_with("3:12: `template` is no template: `$pth` is no field"),
+        "{report:?}"
+    );
+    assert!(report[0].contains("`time`, `listener`"), "{report:?}");
 }

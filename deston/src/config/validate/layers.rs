@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::edits::edits;
 use super::origin::accepts;
 use super::tls::tls;
-use super::{http, pools, reach};
+use super::{guard, http, pools, reach};
 use crate::config::file;
 use crate::config::names::LayerName;
 use crate::config::problem::{Problem, Problems, Span};
 use crate::config::section::Field;
-use crate::model::{FlowTimeouts, HttpTimeouts, L4, L7, Layer, Protocol, SnatPorts};
+use crate::model::{FlowTimeouts, HttpTimeouts, Identity, L4, L7, Layer, Protocol, SnatPorts};
 
 /// The layer and its settings; reports keys that are not for it.
 pub(super) fn layer(
@@ -23,6 +23,7 @@ pub(super) fn layer(
     match file.layer.or(LayerName::L4)? {
         LayerName::L4 => {
             check_absent(&l7_keys(file), "is for layer 7", "write `layer = \"L7\"`", problems);
+            guard::check_connections(&file.rate_limit, problems);
             reach::check(file, ip, pool, problems);
             l4(file, problems).map(Layer::L4)
         }
@@ -98,6 +99,13 @@ fn l7(file: &file::Listener, problems: &Problems) -> Option<L7> {
         routes: default.routes,
         edits: Arc::new(edits(&file.headers.edits)?),
         forwarded: file.origin.forwarded.or(default.forwarded)?,
+        identity: Identity {
+            request_id: file.headers.identity.request_id.or(default.identity.request_id)?,
+            traceparent: file.headers.identity.traceparent.or(default.identity.traceparent)?,
+        },
+        error_pages: file.http.error_pages.or(default.error_pages)?,
+        auth: file.auth.or(None)?,
+        request_limit: guard::request_limit(&file.rate_limit)?,
     })
 }
 
@@ -108,7 +116,7 @@ fn written<T: Clone>(key: &'static str, field: &Field<T>) -> Written {
     (key, field.given().map(|at| at.key.clone()))
 }
 
-fn l7_keys(file: &file::Listener) -> [Written; 8] {
+fn l7_keys(file: &file::Listener) -> [Written; 9] {
     // It bounds headers of the PROXY protocol, too.
     let handshake = if accepts(file) { None } else { Some(&file.tls_handshake) };
     [
@@ -120,6 +128,7 @@ fn l7_keys(file: &file::Listener) -> [Written; 8] {
         ("http", file.http.header.clone()),
         ("limits", file.limits.header.clone()),
         ("headers", file.headers.header.clone().or(file.origin.headers.clone())),
+        written("auth", &file.auth),
     ]
 }
 

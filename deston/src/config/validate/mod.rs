@@ -9,6 +9,7 @@ mod guard;
 mod http;
 mod layers;
 mod listeners;
+mod log;
 mod origin;
 mod pools;
 mod reach;
@@ -28,7 +29,7 @@ use super::names::Workers;
 use super::problem::{Problem, Problems, Span};
 use super::resolve::Resolver;
 use super::section::Field;
-use crate::model::{Access, Kernel, Log, Model, OnStop, Runtime, XdpMode};
+use crate::model::{Kernel, Model, OnStop, Runtime, XdpMode};
 
 /// The name of the listener and the pool that `[load_balancer]` stands for.
 const DEFAULT: &str = "default";
@@ -52,6 +53,7 @@ pub(super) fn model(
     pools::check_use(file, &pools, &listeners, problems);
     let runtime = runtime(&file.runtime);
     let kernel = kernel(&file.kernel, problems);
+    let log = log::log(&file.log, problems);
     // All of them, before anything is concluded: each reports its own mistakes.
     let pools: Vec<_> = pools.drafts.into_iter().map(|draft| draft.pool(problems)).collect();
     routes?;
@@ -60,7 +62,7 @@ pub(super) fn model(
         pools: all(pools.into_iter().map(|pool| pool.map(Arc::new)))?,
         runtime: runtime?,
         kernel: kernel?,
-        log: log(&file.log)?,
+        log: log?,
     })
 }
 
@@ -97,10 +99,6 @@ fn kernel(file: &file::Kernel, problems: &Problems) -> Option<Kernel> {
         half_open: file.half_open.or(65_536)?,
         flood_gate: file.flood_gate.or(125_000)?,
     })
-}
-
-fn log(file: &file::Log) -> Option<Log> {
-    Some(Log { access: file.access.or(Access::Off)?, sample: file.sample.or(1_000_000)? })
 }
 
 /// The host that a key names, looked up; `localhost` if it is not written.

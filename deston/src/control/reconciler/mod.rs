@@ -108,7 +108,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
             pools: Vec::new(),
             runtime: model.runtime.clone(),
             kernel: model.kernel.clone(),
-            log: model.log,
+            log: model.log.clone(),
         };
         let mut reconciler = Self {
             seed: Seed::from_text(&model.runtime.hash_seed),
@@ -221,7 +221,7 @@ impl<D: UserspaceDatapath, K: KernelDatapath> Reconciler<D, K> {
         self.model = Model {
             runtime: model::Runtime { workers: self.model.runtime.workers, ..new.runtime },
             kernel: self.model.kernel.clone(),
-            log: self.model.log,
+            log: self.model.log.clone(),
             ..new
         };
         Ok((summary, errors))

@@ -101,7 +101,7 @@ fn runtime(old: &Model, new: &Model) -> Vec<Change> {
         changes.push(Change::NeedsRestart(AtStart::Kernel(new.kernel.clone())));
     }
     if old.log != new.log {
-        changes.push(Change::NeedsRestart(AtStart::Log(new.log)));
+        changes.push(Change::NeedsRestart(AtStart::Log(new.log.clone())));
     }
     changes
 }

@@ -18,12 +18,14 @@ use super::exchange::exchange;
 use super::forwarded::{self, Told};
 use super::headers::{self, Upgrade};
 use super::hops;
+use super::identity::{self, RequestId};
+use super::logged::Logged;
 use super::route::{Routed, route};
 use super::upgrade::Tunnel;
 use super::upstream::Upstream;
 use super::validate::{self, Coding, Refusal};
 use super::websocket::Extended;
-use super::{respond, upgrade, versions};
+use super::{auth, limit, respond, upgrade, versions};
 use crate::live::Serving;
 use crate::model::{L7, Layer, Limits, Rules};
 
@@ -40,33 +42,49 @@ struct Asked {
 pub(super) async fn answer(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
-) -> Result<Response<ReplyBody>, Infallible> {
-    let mut response = match forward(&downstream, request).await {
+) -> Result<Response<Logged>, Infallible> {
+    downstream.log.begin(&request, &downstream.client);
+    // Read once, so that a request is served by one configuration.
+    let serving = downstream.client.listener.serving();
+    let l7 = match &serving.listener.layer {
+        Layer::L7(l7) => Some(l7),
+        Layer::L4(_) => None,
+    };
+    let ids = &downstream.client.worker.ids;
+    let is_trusted = serving.listener.origin.trusts(downstream.client.address);
+    let trusted = is_trusted.then(|| request.headers());
+    let id = l7.and_then(|l7| RequestId::new(&l7.identity, ids, &downstream.log, trusted));
+    let mut response = match forward(&downstream, &serving, id.as_ref(), request).await {
         Ok(response) => response,
         Err(error) => {
             report(&downstream, &error);
+            downstream.log.fail(error.reason());
             downstream.clock.response_ended();
-            let mut response = respond::error(&error);
+            let mut response = respond::error(&error, l7.map(|l7| &l7.error_pages));
             if let Error::Refused(Refusal::Method) = error {
-                allow(&mut response, &downstream);
+                allow(&mut response, l7);
             }
             response
         }
     };
+    if let Some(id) = &id {
+        id.insert(response.headers_mut());
+    }
     if downstream.is_stream() {
         // RFC 9113 8.2.2: a stream ends by itself.
         response.headers_mut().remove(CONNECTION);
     }
-    Ok(response)
+    downstream.log.status(response.status());
+    Ok(response.map(|body| Logged::new(body, &downstream)))
 }
 
 /// Validates a request, sends it to a server of its route's or listener's pool, prepares the response.
 async fn forward(
     downstream: &Rc<Downstream>,
+    serving: &Serving,
+    id: Option<&RequestId>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Error> {
-    // Read once, so that a request is served by one configuration.
-    let serving = downstream.client.listener.serving();
     let Layer::L7(l7) = &serving.listener.layer else { return Err(Error::NotHttp) };
     downstream.clock.request_begins(l7.timeouts);
     downstream.set_named(downstream.client.address);
@@ -83,8 +101,10 @@ async fn forward(
     }
     let step = downstream.client.step(l7.forwarded);
     let told = forwarded::read(&head.headers, &step, &serving.listener.origin);
-    admit(told.as_ref(), &serving, downstream)?;
-    let (pool, edits) = match route(&mut head, l7, &serving)? {
+    admit(told.as_ref(), serving, downstream)?;
+    limit::admit(l7.request_limit.as_ref(), &head.headers, downstream)?;
+    auth::admit(l7.auth.as_ref(), &head.headers, &downstream.client).await?;
+    let (pool, edits) = match route(&mut head, l7, serving)? {
         Routed::To(pool, edits) => (pool, edits),
         Routed::Answered(response) if is_tunnel(extended.as_ref(), response.status()) => {
             return Err(Refusal::NoTunnel.into());
@@ -95,7 +115,13 @@ async fn forward(
     if head.version == Version::HTTP_2 {
         versions::downgrade(&mut head.headers, body.is_end_stream());
     }
-    let asked = prepare(&mut head, &serving, l7, downstream, told.as_ref(), upgrade, extended);
+    let asked = prepare(&mut head, serving, l7, downstream, told.as_ref(), upgrade, extended);
+    if let Some(id) = id {
+        id.insert(&mut head.headers);
+    }
+    if l7.identity.traceparent {
+        identity::trace(&mut head.headers, &downstream.client.worker.ids);
+    }
     edits.edit_request(&mut head.headers);
     let body = RequestBody::new(body, downstream, l7.limits.body_bytes);
     let request = Request::from_parts(head, body);
@@ -134,6 +160,7 @@ fn is_tunnel(extended: Option<&Extended>, status: StatusCode) -> bool {
 fn admit(told: Option<&Told>, serving: &Serving, downstream: &Downstream) -> Result<(), Error> {
     let Some(client) = told.map(Told::client) else { return Ok(()) };
     downstream.set_named(client);
+    downstream.log.note(|record| record.client = client);
     if client != downstream.client.address {
         let listener = &downstream.client.listener;
         listener.admit_named(&serving.listener, client).map_err(|_| Error::Denied)?;
@@ -152,8 +179,8 @@ fn covered(head: &request::Parts, downstream: &Downstream) -> Result<(), Refusal
 }
 
 /// The methods that the listener takes.
-fn allow(response: &mut Response<ReplyBody>, downstream: &Downstream) {
-    if let Layer::L7(l7) = &downstream.client.listener.serving().listener.layer {
+fn allow(response: &mut Response<ReplyBody>, l7: Option<&L7>) {
+    if let Some(l7) = l7 {
         response.headers_mut().insert(ALLOW, respond::allow(&l7.rules));
     }
 }
@@ -217,11 +244,17 @@ fn reply(
         }
         headers::reply(&mut head.headers, &asked.upgrade, false);
         let idle = downstream.clock.timeouts().tunnel_idle;
-        let tunnel = Tunnel::new(upstream, idle).ok_or(Error::UnaskedUpgrade { server })?;
+        let mut tunnel = Tunnel::new(upstream, idle).ok_or(Error::UnaskedUpgrade { server })?;
         head.extensions.clear();
+        downstream.log.status(head.status);
         match asked.extended {
-            None => downstream.tunnel.set(Some(tunnel)),
+            None => {
+                tunnel.log(downstream.log.take());
+                downstream.tunnel.set(Some(tunnel));
+            }
             Some(extended) if extended.answer(&mut head) => {
+                downstream.log.status(head.status);
+                tunnel.log(downstream.log.take());
                 let stream = upgrade::run_on_stream(extended.stream, tunnel, Rc::clone(downstream));
                 downstream.client.worker.spawn(stream);
             }

@@ -101,6 +101,8 @@ pub(super) struct Streamed {
     /// `None` once the connection has ended or gone back to the pool.
     upstream: Option<Upstream>,
     downstream: Rc<Downstream>,
+    /// Whether all of it has been handed on.
+    finished: bool,
 }
 
 impl ReplyBody {
@@ -115,7 +117,15 @@ impl ReplyBody {
         upstream: Upstream,
         downstream: Rc<Downstream>,
     ) -> Self {
-        Self::Streamed(Streamed { incoming, upstream: Some(upstream), downstream })
+        Self::Streamed(Streamed { incoming, upstream: Some(upstream), downstream, finished: false })
+    }
+
+    /// Whether there is more of a server's body than was handed on.
+    pub(super) fn is_unfinished(&self) -> bool {
+        match self {
+            Self::None | Self::Withheld(_) | Self::Whole(_) => false,
+            Self::Streamed(streamed) => !streamed.finished,
+        }
     }
 }
 
@@ -146,6 +156,7 @@ impl Streamed {
     }
 
     fn end(&mut self) {
+        self.finished = true;
         if let Some(upstream) = self.upstream.take() {
             self.downstream.client.worker.upstreams.park(upstream);
         }

@@ -13,6 +13,7 @@ use deston_common::net::Ipv6Be;
 use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::access::Log;
 use super::clock::Clock;
 use super::forwarded::Step;
 use super::http2::Open;
@@ -87,6 +88,8 @@ pub(super) struct Downstream {
     pub(super) clock: Clock,
     /// What the heads of a connection of HTTP/1 had.
     pub(super) heads: Heads,
+    /// What is told of the request under way.
+    pub(super) log: Log,
     /// What the connection is to become once hyper has written a 101.
     pub(super) tunnel: Cell<Option<Tunnel>>,
     /// The client that the request is of: the connection's, or one that a trusted proxy names.
@@ -107,9 +110,9 @@ impl Downstream {
     }
 
     fn new(client: &Rc<Client>, clock: Clock, open: Option<Open>) -> Self {
-        let (heads, tunnel) = (Heads::new(), Cell::new(None));
+        let (heads, log, tunnel) = (Heads::new(), Log::default(), Cell::new(None));
         let named = Cell::new(client.address);
-        Self { client: Rc::clone(client), clock, heads, tunnel, named, open }
+        Self { client: Rc::clone(client), clock, heads, log, tunnel, named, open }
     }
 
     /// Takes note of the client that the request is of.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -18,6 +19,18 @@ pub(super) enum Error {
     /// The guard's lists refuse the client that a trusted proxy names.
     #[error("the client is denied")]
     Denied,
+    /// The client makes more requests than it may.
+    #[error("too many requests")]
+    TooManyRequests {
+        /// Until there may be another.
+        after: Duration,
+    },
+    /// The client shows no user's password.
+    #[error("no user's password")]
+    Unauthorized,
+    /// Too many passwords wait to be checked.
+    #[error("too many passwords wait to be checked")]
+    TooManyPasswords,
     /// The client's body broke off or is malformed.
     #[error("the request's body is broken")]
     RequestBody(#[source] hyper::Error),
@@ -101,7 +114,11 @@ impl Error {
     /// Whose fault it is; a client's never counts against a server.
     pub(super) fn side(&self) -> Side {
         match self {
-            Self::Refused(_) | Self::Denied | Self::RequestBody(_) => Side::Downstream,
+            Self::Refused(_)
+            | Self::Denied
+            | Self::RequestBody(_)
+            | Self::TooManyRequests { .. }
+            | Self::Unauthorized => Side::Downstream,
             Self::Unserved(Refused::Exhausted(_)) => Side::Internal,
             Self::Unserved(_)
             | Self::NotSent { .. }
@@ -113,7 +130,34 @@ impl Error {
             | Self::Failed { .. }
             | Self::Overdue
             | Self::ResponseOverdue { .. } => Side::Upstream,
-            Self::NotHttp => Side::Internal,
+            Self::NotHttp | Self::TooManyPasswords => Side::Internal,
+        }
+    }
+
+    /// What the access log is told.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Denied => "denied",
+            Self::TooManyRequests { .. } => "rate_limited",
+            Self::Unauthorized => "unauthorized",
+            Self::TooManyPasswords => "too_many_passwords",
+            Self::RequestBody(source) if upload::is_too_large(source) => "body_too_large",
+            Self::RequestBody(_) => "request_body",
+            Self::Unserved(Refused::Empty { .. }) => "no_server",
+            Self::Unserved(Refused::Full { .. }) => "servers_full",
+            Self::Unserved(Refused::Late { .. }) => "queue_timeout",
+            Self::Unserved(Refused::Exhausted(_)) => "exhausted",
+            Self::Unserved(Refused::Unreachable { .. }) => "connect",
+            Self::NotSent { .. } | Self::Response { .. } => "no_response",
+            Self::Failed { .. } => "server_error",
+            Self::ResponseFraming { .. } => "response_framing",
+            Self::ResponseFields { .. } => "response_fields",
+            Self::UnaskedUpgrade { .. } => "unasked_upgrade",
+            Self::NoUpgrade { .. } => "no_upgrade",
+            Self::ResponseOverdue { .. } => "response_overdue",
+            Self::Overdue => "overdue",
+            Self::NotHttp => "not_http",
         }
     }
 
@@ -125,6 +169,9 @@ impl Error {
             Self::RequestBody(source) if upload::is_too_large(source) => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
+            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::TooManyPasswords => StatusCode::SERVICE_UNAVAILABLE,
             Self::RequestBody(_) => StatusCode::BAD_REQUEST,
             Self::Unserved(Refused::Unreachable { source, .. })
                 if source.kind() == io::ErrorKind::TimedOut =>

@@ -24,7 +24,7 @@ use super::sticky::Stickiness;
 use super::upstream::{Failure, Upstream};
 use crate::live::{Pool, Server};
 use crate::model::{Limits, Retry};
-use crate::proxy::connect::{Dialect, Found, Search};
+use crate::proxy::connect::{Dialect, Found, Refused, Search};
 
 /// One request's way to a server.
 struct Exchange<'a> {
@@ -40,6 +40,8 @@ struct Exchange<'a> {
     is_told: bool,
     /// How often it was sent again for what a server did.
     retries: u32,
+    /// How often it was sent.
+    sent: u32,
 }
 
 /// What became of an attempt that brought no response for the client.
@@ -84,6 +86,7 @@ pub(super) async fn exchange(
         may_share,
         is_told: false,
         retries: 0,
+        sent: 0,
     };
     let answered = exchange.run(request);
     let (mut response, upstream) = if total == Duration::ZERO {
@@ -110,7 +113,12 @@ impl Exchange<'_> {
         loop {
             let mut upstream = match self.connection().await {
                 Ok(upstream) => upstream,
-                Err(error) => return Err(last.unwrap_or(error)),
+                Err(error) => {
+                    if let Error::Unserved(Refused::Unreachable { server, .. }) = &error {
+                        self.downstream.log.asks(server, self.sent);
+                    }
+                    return Err(last.unwrap_or(error));
+                }
             };
             let kept = !self.is_told;
             let idle = if kept { self.search.timeouts().server_idle } else { Duration::ZERO };
@@ -141,10 +149,13 @@ impl Exchange<'_> {
     ) -> Result<(Response<Incoming>, Option<Spare>), Failed> {
         let spare = self.spare(&request, upstream);
         let server = upstream.server().address();
+        self.downstream.log.asks(upstream.server().name(), self.sent);
+        self.sent += 1;
         self.start_clock(&request);
         match upstream.send(request, &self.downstream.clock).await {
             Ok(response) => {
                 upstream.server().streaks().answered();
+                self.downstream.log.answered();
                 self.observe(upstream);
                 if self.search.counts_5xx() {
                     let failed = response.status().is_server_error();

@@ -5,15 +5,17 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 
+use super::access;
 use super::answer::answer;
-use super::body::ReplyBody;
 use super::clock::Phase;
 use super::downstream::{Downstream, Socket};
+use super::logged::Logged;
 use super::serve::End;
 use super::timer::Timer;
 use crate::model::DEFAULT_HEADERS;
@@ -67,7 +69,7 @@ async fn run<S>(
     signal: impl Future<Output = ()>,
 ) -> Event
 where
-    S: HttpService<Incoming, ResBody = ReplyBody>,
+    S: HttpService<Incoming, ResBody = Logged>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut signal = pin!(signal);
@@ -76,7 +78,7 @@ where
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
-                return Poll::Ready(Event::End(how(ended)));
+                return Poll::Ready(Event::End(how(ended, downstream)));
             }
             // The task is always the same, so that one poll is enough to be woken.
             if !registered || downstream.client.worker.closing.stage() != before {
@@ -100,7 +102,10 @@ where
 fn overdue(downstream: &Downstream, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<Option<End>> {
     timer.poll(downstream.clock.deadline(), cx).map(|()| match downstream.clock.phase() {
         Phase::Idle => Some(End::Idle),
-        Phase::Head => Some(End::HeadOverdue),
+        Phase::Head => {
+            access::unread(&downstream.client, StatusCode::REQUEST_TIMEOUT, "head_overdue");
+            Some(End::HeadOverdue)
+        }
         Phase::Replying => Some(End::Broken),
         Phase::Uploading if downstream.clock.awaits_client() => Some(End::Broken),
         // The server is late: with its answer, or in taking the request's body.
@@ -111,11 +116,19 @@ fn overdue(downstream: &Downstream, timer: &mut Timer, cx: &mut Context<'_>) -> 
     })
 }
 
-fn how(ended: hyper::Result<()>) -> End {
+fn how(ended: hyper::Result<()>, downstream: &Downstream) -> End {
     match ended {
         Ok(()) => End::Finished,
         // hyper has answered 400, 414 or 431.
-        Err(error) if error.is_parse() => End::Finished,
+        Err(error) if error.is_parse() => {
+            let status = if error.is_parse_too_large() {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            } else {
+                StatusCode::BAD_REQUEST
+            };
+            access::unread(&downstream.client, status, "malformed");
+            End::Finished
+        }
         Err(error) => {
             tracing::debug!(%error, "a client's connection broke");
             End::Broken

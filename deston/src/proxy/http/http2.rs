@@ -19,10 +19,10 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::answer::answer;
-use super::body::ReplyBody;
 use super::clock::Phase;
 use super::downstream::{Client, Downstream};
 use super::flood::Guarded;
+use super::logged::Logged;
 use super::serve::End;
 use super::timer::Timer;
 use crate::model::HttpTimeouts;
@@ -84,7 +84,7 @@ async fn run<S>(
     signal: impl Future<Output = ()>,
 ) -> Option<End>
 where
-    S: HttpService<Incoming, ResBody = ReplyBody>,
+    S: HttpService<Incoming, ResBody = Logged>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::Future: 'static,
 {

@@ -8,7 +8,9 @@
 //! Everything of a request runs inside its client connection's task: an upstream connection is
 //! polled by the request it carries, so there is nothing to hand over, wake or lock.
 
+mod access;
 mod answer;
+mod auth;
 mod body;
 mod clock;
 mod downstream;
@@ -21,6 +23,9 @@ mod headers;
 mod hops;
 mod http1;
 mod http2;
+mod identity;
+mod limit;
+mod logged;
 mod negotiate;
 mod replay;
 mod respond;
@@ -41,5 +46,7 @@ mod versions;
 mod websocket;
 mod wire;
 
+pub(crate) use auth::Turn;
+pub(crate) use identity::Ids;
 pub(super) use serve::serve;
 pub(crate) use upstreams::Upstreams;

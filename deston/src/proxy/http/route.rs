@@ -123,7 +123,7 @@ mod tests {
     use super::super::validate;
     use super::*;
     use crate::config;
-    use crate::live::View;
+    use crate::live::{Load, View};
     use crate::model::{Layer, Limits, Rules, Treatment};
 
     /// What serves a listener with routes between the pools `default` and `other`.
@@ -142,6 +142,9 @@ mod tests {
                 timeouts,
                 sticky: None,
                 treatment: Treatment::NONE,
+                hash_key: None,
+                load: Load::default(),
+                cookie: None,
             };
             Some(Arc::new(Pool::new(name.to_owned(), view)))
         };

@@ -10,6 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::access::Entry;
 use super::downstream::Downstream;
 use super::upstream::{Switched, Upstream};
 use crate::proxy::relay::{End, Side, relay};
@@ -22,12 +23,19 @@ pub(super) struct Tunnel {
     server: Switched,
     /// `[listener.timeouts] tunnel_idle`.
     idle: Duration,
+    /// The record of the request it began as; told when it is over.
+    entry: Option<Entry>,
 }
 
 impl Tunnel {
     /// Takes over a connection whose response is a 101.
     pub(super) fn new(upstream: Upstream, idle: Duration) -> Option<Self> {
-        upstream.switch().map(|server| Self { server, idle })
+        upstream.switch().map(|server| Self { server, idle, entry: None })
+    }
+
+    /// Is told of by `entry`.
+    pub(super) fn log(&mut self, entry: Option<Entry>) {
+        self.entry = entry;
     }
 }
 
@@ -62,11 +70,28 @@ async fn carry<D>(downstream: &mut D, tunnel: Tunnel, worker: &Worker) -> (End, 
 where
     D: AsyncRead + AsyncWrite + Unpin,
 {
-    let Switched { stream: mut upstream, slot } = tunnel.server;
+    let Tunnel { server, idle, mut entry } = tunnel;
+    let Switched { stream: mut upstream, slot } = server;
     let mut closing = worker.closing.clone();
     let cutting = closing.cutting(slot.server());
-    let relayed = relay(downstream, &mut upstream, &worker.buffers, tunnel.idle, cutting).await;
+    let relayed = relay(downstream, &mut upstream, &worker.buffers, idle, cutting).await;
     let (forward, reply) = (relayed.forward_bytes, relayed.reply_bytes);
     tracing::trace!(server = slot.server().name(), forward, reply, end = ?relayed.end, "tunnelled");
+    if let Some(entry) = &mut entry {
+        entry.note(|record| {
+            (record.bytes_in, record.bytes_out) = (forward, reply);
+            record.reason = reason(&relayed.end);
+        });
+    }
     (relayed.end, connect::Upstream { stream: upstream, slot, is_h2: false, is_told: false })
+}
+
+/// What the access log is told of the end of a tunnel.
+fn reason(end: &End) -> Option<&'static str> {
+    match end {
+        End::Finished | End::Left { .. } => None,
+        End::Idle => Some("tunnel_idle"),
+        End::Aborted => Some("aborted"),
+        End::Broken { .. } => Some("tunnel_broken"),
+    }
 }

@@ -70,6 +70,7 @@ impl Upload {
     fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
         if let Some(data) = frame.data_ref() {
             self.downstream.received(data.len());
+            self.downstream.log.note(|record| record.bytes_in += data.len() as u64);
             if let Some(left) = &mut self.room {
                 *left = left.checked_sub(data.len() as u64).ok_or(BodyError::TooLarge)?;
             }

@@ -96,6 +96,30 @@ impl Refusal {
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
         }
     }
+
+    /// What the access log is told.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::TargetTooLong => "target_too_long",
+            Self::Target => "target",
+            Self::HostMissing => "host_missing",
+            Self::HostRepeated => "host_repeated",
+            Self::HostMalformed => "host_malformed",
+            Self::HostDiffers => "host_differs",
+            Self::CodingRepeated => "coding_repeated",
+            Self::CodingUnknown => "coding_unknown",
+            Self::Misdirected => "misdirected",
+            Self::NoTunnel => "no_tunnel",
+            Self::Length => "length",
+            Self::FramedTwice => "framed_twice",
+            Self::Unseen => "unseen",
+            Self::TooManyFields => "too_many_fields",
+            Self::BodyTooLarge => "body_too_large",
+            Self::MaxForwards => "max_forwards",
+            Self::Expectation => "expectation",
+        }
+    }
 }
 
 /// Refuses a head that must not be forwarded, and brings its target to origin form.
