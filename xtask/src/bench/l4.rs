@@ -23,24 +23,28 @@ const LOADS: [Load; 4] = [
         title: "64 connections, keep-alive",
         connections: 64,
         traffic: Traffic::KeepAlive,
+        path: "/",
         one_processor: false,
     },
     Load {
         title: "a connection for each request, 64 at a time",
         connections: 64,
         traffic: Traffic::Close,
+        path: "/",
         one_processor: false,
     },
     Load {
         title: "bulk, 4 connections",
         connections: 4,
         traffic: Traffic::Bulk,
+        path: "/",
         one_processor: false,
     },
     Load {
         title: "latency: 1 connection, keep-alive, everything on one processor",
         connections: 1,
         traffic: Traffic::KeepAlive,
+        path: "/",
         one_processor: true,
     },
 ];

@@ -13,25 +13,25 @@ use super::{Effort, deston_config};
 use crate::command;
 use crate::process::Running;
 
-const LOADS: [Load; 2] = [
-    Load {
-        title: "L7, 64 connections, keep-alive",
-        connections: 64,
-        traffic: Traffic::KeepAlive,
-        one_processor: false,
-    },
-    Load {
-        title: "L7, 1 connection, keep-alive",
-        connections: 1,
-        traffic: Traffic::KeepAlive,
-        one_processor: false,
-    },
+const LOADS: [Load; 6] = [
+    load("L7, 64 connections, keep-alive", 64, Traffic::KeepAlive, "/"),
+    Load { one_processor: true, ..load(ONE, 1, Traffic::KeepAlive, "/") },
+    load("L7, 1,024 connections, keep-alive", 1_024, Traffic::KeepAlive, "/"),
+    load("L7, a connection for each request, 64 at a time", 64, Traffic::Close, "/"),
+    load("L7, bodies of 64 KiB, 64 connections", 64, Traffic::KeepAlive, peers::MIDDLING.0),
+    load("L7, bodies of 4 MiB, 16 connections", 16, Traffic::KeepAlive, peers::LONG.0),
 ];
 
+const ONE: &str = "L7, latency: 1 connection, keep-alive, everything on one processor";
+
+const fn load(title: &'static str, connections: u32, traffic: Traffic, path: &'static str) -> Load {
+    Load { title, connections, traffic, path, one_processor: false }
+}
+
 /// A listening address and two servers behind it.
-struct Ports {
-    listen: SocketAddr,
-    servers: [SocketAddr; 2],
+pub(super) struct Ports {
+    pub(super) listen: SocketAddr,
+    pub(super) servers: [SocketAddr; 2],
 }
 
 /// Measures and prints.
@@ -88,7 +88,7 @@ pub(crate) fn run(deston: &Path, effort: Effort) -> Result<()> {
 }
 
 /// Ports that are free, and different because all are held at once.
-fn free_ports<const N: usize>() -> Result<[Ports; N]> {
+pub(super) fn free_ports<const N: usize>() -> Result<[Ports; N]> {
     let mut held = Vec::new();
     let mut free = || -> Result<SocketAddr> {
         let listener =

@@ -14,6 +14,8 @@ pub(crate) struct Load {
     pub(crate) title: &'static str,
     pub(crate) connections: u32,
     pub(crate) traffic: Traffic,
+    /// What is asked for, downloads aside.
+    pub(crate) path: &'static str,
     /// Clients, contender and servers share one processor: what is waited for is work and not
     /// another processor's waking up.
     pub(crate) one_processor: bool,

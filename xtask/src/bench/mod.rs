@@ -6,6 +6,7 @@
 mod contest;
 mod cpu;
 pub(crate) mod download;
+mod instructions;
 mod l4;
 mod l7;
 mod load;
@@ -75,6 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let deston = workspace::build_deston(Profile::Release)?;
         if wants(What::L7) {
             l7::run(&deston, effort)?;
+            instructions::run(&deston)?;
         }
         if wants(What::L4) && is_root {
             l4::run(&deston, effort)?;

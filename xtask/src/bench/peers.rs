@@ -32,18 +32,30 @@ pub(crate) fn start(
     Running::start(&mut command, &folder.join("log"))
 }
 
+/// Bytes of the smallest body.
+const SMALL: usize = 100;
+/// Where the servers have a body of so many bytes.
+pub(crate) const MIDDLING: (&str, u64) = ("/64KiB", 64 << 10);
+/// See `MIDDLING`.
+pub(crate) const LONG: (&str, u64) = ("/4MiB", 4 << 20);
+
 /// nginx as the servers: it answers at once, on every one of its addresses, and has a large body.
 pub(crate) fn server(folder: &Path, listen: &[SocketAddr]) -> Result<String> {
     std::fs::create_dir_all(folder)?;
     let file = folder.join(download::PATH.trim_start_matches('/'));
     std::fs::File::create(&file)?.set_len(download::BYTES).context("making the large body")?;
+    for (path, bytes) in [MIDDLING, LONG] {
+        let file = std::fs::File::create(folder.join(path.trim_start_matches('/')))?;
+        file.set_len(bytes).context("making a body")?;
+    }
     let listen: String =
         listen.iter().map(|address| format!("listen {address} backlog=4096; ")).collect();
-    let (root, path) = (folder.display(), download::PATH);
+    let (root, path, small) = (folder.display(), download::PATH, "x".repeat(SMALL));
     let server = format!(
         "server {{
            {listen}
-           location / {{ return 200 \"ok\\n\"; }}
+           location = / {{ return 200 \"{small}\"; }}
+           location / {{ root {root}; sendfile on; tcp_nopush on; }}
            location {path} {{ root {root}; sendfile on; tcp_nopush on; }}
          }}"
     );

@@ -19,7 +19,7 @@ pub(crate) fn run(mut wrk: Command, to: SocketAddr, load: Load, seconds: u32) ->
     if load.traffic == Traffic::Close {
         wrk.args(["--header", "Connection: close"]);
     }
-    wrk.arg(format!("http://{to}/"));
+    wrk.arg(format!("http://{to}{}", load.path));
     let text = command::text(&mut wrk)?;
     parse(&text).with_context(|| format!("wrk said:\n{text}"))
 }
