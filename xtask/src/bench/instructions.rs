@@ -51,6 +51,8 @@ pub(crate) fn run(deston: &Path) -> Result<()> {
     let one_worker = |text: String| {
         let workers = super::workers();
         text.replace(&format!("nbthread {workers}"), "nbthread 1")
+            // Of two listening sockets, nobody would accept from the second.
+            .replace(&format!("worker_processes {workers};"), "worker_processes 1;")
             .replace("daemon off;", "daemon off; master_process off;")
     };
     let config = deston_config(ports.listen, "L7", None, &ports.servers);
