@@ -6,6 +6,7 @@ use std::time::Duration;
 use deston::model::{Alpn, ClientAuth, HttpTimeouts, Tls, TlsSettings, TlsVersion};
 use deston_tests::http::{Authority, Lab, Peer, Server, Setup, Streams, get};
 use deston_tests::wait::soon;
+use rustls::HandshakeKind;
 use tokio::net::TcpStream;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -220,6 +221,26 @@ async fn a_new_certificate_is_shown_to_new_connections_and_open_ones_go_on() {
     assert!(shown(&new, &lab, "a.example").await.is_ok());
     assert!(shown(&old, &lab, "a.example").await.is_err());
     assert_eq!(open.ask(ask("a.example")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_by_its_ticket() {
+    let server = Server::start().await.answering(|_| OK.to_owned());
+    let authority = Authority::new();
+    let tls = authority.serve(&[&["a.example"]]);
+    let lab = Setup { workers: 2, ..Setup::default() }
+        .start_as(|l7| l7.tls = Some(tls), &[server.address]);
+    for client in [authority.client(H1, None), authority.client_of_1_2()] {
+        let mut kinds = Vec::new();
+        for _ in 0..2 {
+            let stream = client.try_connect(lab.address, "a.example").await.unwrap();
+            kinds.push(stream.get_ref().1.handshake_kind());
+            // A ticket of TLS 1.3 comes behind the handshake.
+            assert_eq!(Peer::tls(stream).ask(ask("a.example")).await.status(), 200);
+        }
+        let expected = [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)];
+        assert_eq!(kinds, expected);
+    }
 }
 
 #[tokio::test]

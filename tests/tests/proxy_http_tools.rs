@@ -148,11 +148,11 @@ async fn testssl_finds_nothing_wrong_with_the_defaults() {
     let report = std::fs::read_to_string(Path::new(&report)).unwrap_or_default();
     let findings: Vec<&str> = report.lines().skip(1).collect();
     assert!(findings.len() > 100, "{} findings: {}", findings.len(), text(&output));
+    // WARN is what it could not look at, which depends on its openssl and on the machine's load.
+    let fine = ["\"OK\"", "\"INFO\"", "\"DEBUG\"", "\"WARN\""];
     let wrong: Vec<&&str> = findings
         .iter()
-        .filter(|finding| {
-            !["\"OK\"", "\"INFO\"", "\"DEBUG\""].iter().any(|fine| finding.contains(fine))
-        })
+        .filter(|finding| !fine.iter().any(|fine| finding.contains(fine)))
         .filter(|finding| !NOT_OURS.iter().any(|id| finding.starts_with(&format!("\"{id}"))))
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
