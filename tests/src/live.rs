@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use deston::live::{self, Serving, View};
 use deston::model::{
-    Algorithm, DatapathChoice, HashOn, L4, L7, Layer, Listener, PoolTimeouts, Protocol, Treatment,
+    Algorithm, DatapathChoice, HashOn, L4, L7, Layer, Listener, PoolTimeouts, Protocol,
 };
 use deston_common::hash::{Seed, siphash13};
 use deston_common::limits::MAX_SAMPLES;
@@ -100,19 +100,7 @@ pub fn live_pool_with(
             Arc::new(server)
         })
         .collect();
-    Arc::new(live::Pool::new(
-        "test".to_owned(),
-        View {
-            table,
-            servers,
-            timeouts,
-            sticky: None,
-            treatment: Treatment::NONE,
-            hash_key: None,
-            load: live::Load::default(),
-            cookie: None,
-        },
-    ))
+    Arc::new(live::Pool::new("test".to_owned(), View::new(table, servers, timeouts)))
 }
 
 /// A layer 4 listener.

@@ -30,16 +30,8 @@ fn pool(
 ) -> Arc<Pool> {
     let pool = live_pool(Algorithm::Maglev(HashOn::Ip), servers.into_iter().map(server));
     let view = pool.view();
-    pool.publish(View {
-        table: view.table.clone(),
-        servers: view.servers.clone(),
-        timeouts: view.timeouts,
-        sticky: None,
-        treatment: Treatment { load_factor, ..Treatment::NONE },
-        hash_key: Some(key),
-        load: view.load,
-        cookie: None,
-    });
+    let treatment = Treatment { load_factor, ..Treatment::NONE };
+    pool.publish(View { treatment, hash_key: Some(key), ..View::clone(&view) });
     pool
 }
 

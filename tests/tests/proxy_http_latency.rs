@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deston::live::{Load, Pool, View};
-use deston::model::{Algorithm, Treatment};
+use deston::model::Algorithm;
 use deston_tests::http::{Peer, Server};
 use deston_tests::live::{l7, live_pool, server};
 use deston_tests::proxied::{ANY_PORT, Proxied};
@@ -15,16 +15,7 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 fn pool(addresses: [std::net::SocketAddr; 2]) -> Arc<Pool> {
     let pool = live_pool(Algorithm::PeakEwma, addresses.map(server));
     let view = pool.view();
-    pool.publish(View {
-        table: view.table.clone(),
-        servers: view.servers.clone(),
-        timeouts: view.timeouts,
-        sticky: None,
-        treatment: Treatment::NONE,
-        hash_key: None,
-        load: Load::Latency,
-        cookie: None,
-    });
+    pool.publish(View { load: Load::Latency, ..View::clone(&view) });
     pool
 }
 

@@ -40,14 +40,9 @@ impl Sticky {
         let cookie = StickyCookie { name: "id".to_owned(), ttl: Duration::from_secs(3_600) };
         let servers = view.servers.iter().filter(|server| is_right(server.name())).cloned();
         self.pool.publish(View {
-            table: view.table.clone(),
             servers: servers.collect(),
-            timeouts: view.timeouts,
-            sticky: None,
-            treatment: view.treatment,
-            hash_key: None,
-            load: view.load,
             cookie: Some((cookie, Seed::from_text("test"))),
+            ..View::clone(&view)
         });
     }
 

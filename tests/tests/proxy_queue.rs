@@ -16,16 +16,8 @@ use tokio::net::TcpStream;
 fn pool(echo: &Server, size: u32, timeout: Duration) -> Arc<Pool> {
     let pool = live_pool(Algorithm::RoundRobin, [server(echo.address).max_connections(1)]);
     let view = pool.view();
-    pool.publish(View {
-        table: view.table.clone(),
-        servers: view.servers.clone(),
-        timeouts: view.timeouts,
-        sticky: None,
-        treatment: Treatment { queue: Queue { size, timeout }, ..Treatment::NONE },
-        hash_key: None,
-        load: deston::live::Load::default(),
-        cookie: None,
-    });
+    let treatment = Treatment { queue: Queue { size, timeout }, ..Treatment::NONE };
+    pool.publish(View { treatment, ..View::clone(&view) });
     pool
 }
 

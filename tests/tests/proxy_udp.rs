@@ -148,18 +148,7 @@ async fn a_refusing_server_does_not_end_the_listener() {
     // The pool's server is another one from now on; new flows reach it.
     let up = Server::udp("up").await;
     let other = live_pool(Algorithm::RoundRobin, [server(up.address)]);
-    let view = other.view();
-    let servers = view.servers.clone();
-    pool.publish(deston::live::View {
-        table: view.table.clone(),
-        servers,
-        timeouts: view.timeouts,
-        sticky: None,
-        treatment: view.treatment,
-        hash_key: None,
-        load: deston::live::Load::default(),
-        cookie: None,
-    });
+    pool.publish(deston::live::View::clone(&other.view()));
     assert_eq!(ask(&client(proxied.address).await, "?").await, "up?");
 }
 

@@ -198,17 +198,19 @@ async fn a_server_that_leaves_without_a_word_ends_the_stream() {
     assert!(matches!(end, None | Some(Err(_))), "{end:?}");
 }
 
+/// An extended CONNECT (RFC 8441 4).
+fn asked(protocol: &'static str) -> Request<Empty<Bytes>> {
+    let head = Request::builder().method("CONNECT").uri("http://a.example/");
+    head.extension(Protocol::from_static(protocol)).body(Empty::new()).unwrap()
+}
+
 /// M2
 #[tokio::test]
 async fn an_extended_connect_for_another_protocol_is_refused() {
     let server = server().await;
     let lab = Setup::default().start(&[server]);
     let mut client = Streams::<Empty<Bytes>>::connect(lab.address).await;
-    let asked = Request::builder()
-        .method("CONNECT")
-        .uri("http://a.example/")
-        .extension(Protocol::from_static("connect-udp"));
-    let response = client.send(asked.body(Empty::new()).unwrap()).await.unwrap();
+    let response = client.send(asked("connect-udp")).await.unwrap();
     assert_eq!(response.status(), 405);
     assert_eq!(lab.servers[0].opened(), 0);
 }
@@ -219,11 +221,7 @@ async fn a_success_that_is_no_websocket_is_not_taken_for_one() {
     let server = server.answering(|_| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned());
     let lab = Setup::default().start(&[server.address]);
     let mut client = Streams::<Empty<Bytes>>::connect(lab.address).await;
-    let asked = Request::builder()
-        .method("CONNECT")
-        .uri("http://a.example/")
-        .extension(Protocol::from_static("websocket"));
-    let response = client.send(asked.body(Empty::new()).unwrap()).await.unwrap();
+    let response = client.send(asked("websocket")).await.unwrap();
     assert_eq!(response.status(), 502);
 }
 
@@ -236,10 +234,6 @@ async fn a_server_that_has_not_read_the_handshake_is_not_believed() {
     });
     let lab = Setup::default().start(&[server.address]);
     let mut client = Streams::<Empty<Bytes>>::connect(lab.address).await;
-    let asked = Request::builder()
-        .method("CONNECT")
-        .uri("http://a.example/")
-        .extension(Protocol::from_static("websocket"));
-    let response = client.send(asked.body(Empty::new()).unwrap()).await.unwrap();
+    let response = client.send(asked("websocket")).await.unwrap();
     assert_eq!(response.status(), 502);
 }

@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue};
 use toml::de::DeValue;
 
 use super::problem::Span;
-use super::value::{Fault, must_be};
+use super::value::{self, Fault, must_be};
 
 /// The direction of a message whose fields are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,16 +97,10 @@ pub(super) fn removed(
     move |key, value| {
         let what = "a list of field names such as [\"Server\"]";
         let list = value.as_array().ok_or_else(|| must_be(key, what, value))?;
-        let mut names = Vec::new();
-        for item in list {
-            let text = item.get_ref().as_str().ok_or_else(|| must_be(key, what, item.get_ref()));
-            let read = text.and_then(|text| {
-                let name = name(text)?;
-                refuse(&name, message, Doing::Removing).map(|()| name)
-            });
-            names.push(read.map_err(|fault| fault.within(item.span()))?);
-        }
-        Ok(names)
+        value::each(list, |item| {
+            let name = name(item.as_str().ok_or_else(|| must_be(key, what, item))?)?;
+            refuse(&name, message, Doing::Removing).map(|()| name)
+        })
     }
 }
 

@@ -215,10 +215,7 @@ const RETRY_ON: Names<RetryOn> = Names {
 pub(super) fn retry_on(key: &str, value: &DeValue<'_>) -> Result<Vec<RetryOn>, Fault> {
     let what = "a list such as [\"connect\", \"reset\"]";
     let items = value.as_array().ok_or_else(|| value::must_be(key, what, value))?;
-    let read = |item: &toml::Spanned<DeValue<'_>>| {
-        value::one_of(&RETRY_ON)(key, item.get_ref()).map_err(|fault| fault.within(item.span()))
-    };
-    items.iter().map(read).collect()
+    value::each(items, |item| value::one_of(&RETRY_ON)(key, item))
 }
 
 pub(super) const LIMITED: Names<Limited> = Names {
@@ -362,10 +359,7 @@ const ALPN: Names<Alpn> = Names {
 pub(super) fn alpn(key: &str, value: &DeValue<'_>) -> Result<Vec<Alpn>, Fault> {
     let what = "a list such as [\"h2\", \"http/1.1\"]";
     let items = value.as_array().ok_or_else(|| value::must_be(key, what, value))?;
-    let read = |item: &toml::Spanned<DeValue<'_>>| {
-        value::one_of(&ALPN)(key, item.get_ref()).map_err(|fault| fault.within(item.span()))
-    };
-    let offered: Vec<Alpn> = items.iter().map(read).collect::<Result<_, _>>()?;
+    let offered = value::each(items, |item| value::one_of(&ALPN)(key, item))?;
     if offered.is_empty() {
         return Err(Fault::new(format!("`{key}` must be {what}, not empty")));
     }

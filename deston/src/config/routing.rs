@@ -71,9 +71,7 @@ pub(super) fn methods(key: &str, value: &DeValue<'_>) -> Result<Vec<Method>, Fau
             _ => Ok(method),
         }
     };
-    list.iter()
-        .map(|item| method(item.get_ref()).map_err(|fault| fault.within(item.span())))
-        .collect()
+    value::each(list, method)
 }
 
 fn is_registered(method: &Method) -> bool {

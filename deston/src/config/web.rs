@@ -72,8 +72,7 @@ fn each<T>(
     read: impl Fn(&str) -> Result<T, Fault>,
 ) -> Result<Vec<T>, Fault> {
     let items = value.as_array().ok_or_else(|| must_be(key, what, value))?;
-    let one = |item: &DeValue<'_>| read(item.as_str().ok_or_else(|| must_be(key, what, item))?);
-    items.iter().map(|item| one(item.get_ref()).map_err(|f| f.within(item.span()))).collect()
+    value::each(items, |item| read(item.as_str().ok_or_else(|| must_be(key, what, item))?))
 }
 
 /// Statuses such as `"200-399"` or `"200,204"`.

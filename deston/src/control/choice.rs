@@ -7,7 +7,7 @@ use deston_common::hash::Seed;
 use deston_common::server::ServerId;
 
 use super::tables;
-use crate::live::{self, Load, View, flow_key};
+use crate::live::{self, View, flow_key};
 use crate::model::{Algorithm, HashOn, Pool, Protocol, Server};
 
 /// What can be told of a choice before a start.
@@ -52,16 +52,7 @@ pub fn first_choice<'a>(
         Arc::new(live::Server::new(*id, server.name.clone(), server.address, limit))
     };
     let servers = eligible.iter().map(server).collect();
-    let view = View {
-        table,
-        servers,
-        timeouts: pool.timeouts,
-        sticky: None,
-        treatment: pool.treatment,
-        hash_key: None,
-        load: Load::default(),
-        cookie: None,
-    };
+    let view = View { treatment: pool.treatment, ..View::new(table, servers, pool.timeouts) };
     let live = live::Pool::new(pool.name.clone(), view);
     let view = live.view();
     let start = live.enter(&view, &flow_key(client, listener, Protocol::Tcp));

@@ -14,7 +14,7 @@ use super::recent::{Recent, subscriber};
 use super::requests::{Requester, Requests};
 use super::verified::Verified;
 use super::{Pool, Route};
-use crate::model;
+use crate::model::{self, nanoseconds};
 
 /// A listener in use. Its name, address, layer and protocol never change; a reload that changes one
 /// of them makes another listener.
@@ -205,12 +205,10 @@ impl Listener {
     }
 
     fn take_token(&self, limit: &model::RateLimit, client: IpAddr) -> bool {
-        let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let interval = ns(limit.interval);
-        let tolerance = interval.saturating_mul(u64::from(limit.burst.get() - 1));
-        let now = ns(self.began.elapsed());
+        let now = nanoseconds(self.began.elapsed());
         self.buckets.with(subscriber(client), |bucket| {
-            let taken = bucket.unwrap_or_default().take(now, interval, tolerance);
+            let taken =
+                bucket.unwrap_or_default().take(now, limit.interval_ns(), limit.tolerance_ns());
             (taken, taken.is_some())
         })
     }
@@ -230,17 +228,7 @@ mod tests {
         let model = config::parse("config.toml", &text).unwrap();
         let table = Box::new(deston_common::table::Table::EMPTY);
         let timeouts = model.pools[0].timeouts;
-        let view = View {
-            table,
-            servers: Vec::new(),
-            timeouts,
-            sticky: None,
-            treatment: model::Treatment::NONE,
-            hash_key: None,
-            load: crate::live::Load::default(),
-            cookie: None,
-        };
-        let pool = Arc::new(Pool::new("p".to_owned(), view));
+        let pool = Arc::new(Pool::new("p".to_owned(), View::new(table, Vec::new(), timeouts)));
         Listener::new(Serving::new(Arc::clone(&model.listeners[0]), pool))
     }
 

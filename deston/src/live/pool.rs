@@ -33,6 +33,7 @@ pub struct Pool {
 }
 
 /// What a choice is made from: a table and the servers it names, always of the same moment.
+#[derive(Clone)]
 pub struct View {
     /// The table; its slots name eligible servers only.
     pub table: Box<Table>,
@@ -157,6 +158,20 @@ impl Pool {
 }
 
 impl View {
+    /// What a pool chooses from that asks for nothing but its servers and deadlines.
+    pub fn new(table: Box<Table>, servers: Vec<Arc<Server>>, timeouts: PoolTimeouts) -> Self {
+        Self {
+            table,
+            servers,
+            timeouts,
+            sticky: None,
+            treatment: Treatment::NONE,
+            hash_key: None,
+            load: Load::default(),
+            cookie: None,
+        }
+    }
+
     /// The first server from `start` that `take` accepts; `take` may see a server twice.
     pub fn choose(
         &self,
@@ -246,16 +261,7 @@ mod tests {
             server_idle: second,
             total: Duration::ZERO,
         };
-        View {
-            table,
-            servers,
-            timeouts,
-            sticky: None,
-            treatment: Treatment::NONE,
-            hash_key: None,
-            load: Load::default(),
-            cookie: None,
-        }
+        View::new(table, servers, timeouts)
     }
 
     fn pool(fill: impl FnOnce(&mut Table, &[Member]) -> Result<(), TableError>) -> Pool {

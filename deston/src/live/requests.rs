@@ -8,7 +8,7 @@ use deston_common::guard::Bucket;
 use tokio::time::Instant;
 
 use super::recent::{Recent, subscriber};
-use crate::model::RateLimit;
+use crate::model::{RateLimit, nanoseconds};
 
 /// Who makes a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,10 +39,8 @@ impl Requests {
             Requester::Address(client) => Requester::Address(subscriber(client)),
             Requester::Value(_) => who,
         };
-        let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let interval = ns(limit.interval);
-        let tolerance = interval.saturating_mul(u64::from(limit.burst.get() - 1));
-        let now = ns(self.began.elapsed());
+        let (interval, tolerance) = (limit.interval_ns(), limit.tolerance_ns());
+        let now = nanoseconds(self.began.elapsed());
         self.buckets.with(self.hasher.hash_one(who), |bucket| {
             let bucket = bucket.unwrap_or_default();
             let early = bucket.due_ns.saturating_sub(now.saturating_add(tolerance));

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::nanoseconds;
+
 /// `allow`, `deny` and `[listener.rate_limit]` of a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
@@ -108,6 +110,18 @@ pub struct RateLimit {
     pub interval: Duration,
     /// Connections that a client who was quiet may open at once.
     pub burst: NonZeroU32,
+}
+
+impl RateLimit {
+    /// Time after which a token comes, in ns.
+    pub fn interval_ns(&self) -> u64 {
+        nanoseconds(self.interval)
+    }
+
+    /// How much before its time a token may be taken, in ns: what makes a burst.
+    pub fn tolerance_ns(&self) -> u64 {
+        self.interval_ns().saturating_mul(u64::from(self.burst.get() - 1))
+    }
 }
 
 #[cfg(test)]

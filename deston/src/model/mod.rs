@@ -22,6 +22,7 @@ mod requests;
 pub mod route;
 mod rules;
 mod speech;
+mod time;
 mod tls;
 mod treatment;
 
@@ -51,6 +52,7 @@ pub use treatment::{Overflow, Queue, Retry, Treatment};
 
 pub use requests::{LimitKey, RequestLimit};
 pub use speech::{ServerProtocol, ServerTls, ServerTlsError, ServerTlsSettings, Speech};
+pub use time::nanoseconds;
 pub use tls::{Alpn, Certificate, ClientAuth, Tls, TlsError, TlsSettings, TlsVersion, is_for};
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::live::{self, Server, Serving, View};
 use crate::model::{
-    DatapathChoice, FlowTimeouts, Guard, L4, Layer, Listener, PoolTimeouts, Protocol, Treatment,
+    DatapathChoice, FlowTimeouts, Guard, L4, Layer, Listener, PoolTimeouts, Protocol,
 };
 
 /// Idle time of a UDP flow without a reply.
@@ -40,16 +40,7 @@ pub(super) fn view(addresses: &[SocketAddr]) -> View {
         server_idle: second,
         total: Duration::ZERO,
     };
-    View {
-        table,
-        servers,
-        timeouts,
-        sticky: None,
-        treatment: Treatment::NONE,
-        hash_key: None,
-        load: live::Load::default(),
-        cookie: None,
-    }
+    View::new(table, servers, timeouts)
 }
 
 /// A UDP listener whose pool has one server.

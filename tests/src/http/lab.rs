@@ -202,13 +202,7 @@ pub(super) fn view(servers: &[Arc<live::Server>], setup: &Setup) -> live::View {
     let mut table = Box::new(Table::EMPTY);
     sequence::fill(&mut table, &members).expect("a pool's servers make a table");
     live::View {
-        table,
-        servers: servers.to_vec(),
-        timeouts: setup.pool,
-        sticky: None,
         treatment: setup.treatment,
-        hash_key: None,
-        load: live::Load::default(),
-        cookie: None,
+        ..live::View::new(table, servers.to_vec(), setup.pool)
     }
 }

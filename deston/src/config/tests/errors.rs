@@ -453,6 +453,15 @@ fn every_wrong_item_of_an_array_is_named_at_its_place() {
         ["2:13", "2:31", "2:44"]
     );
     assert_eq!(places("interfaces = [\"a/b\", \"a\", \"a\", 1]"), ["2:15", "2:27", "2:32"]);
+    let places = |table: &str, line: &str| places(&format!("layer = \"L7\"\n[{table}]\n{line}"));
+    let http = "load_balancer.http";
+    assert_eq!(places(http, "methods = [\"A B\", \"GET\", 1]"), ["4:12", "4:26"]);
+    assert_eq!(places(http, "upgrades = [\"h2c\", \"a b\"]"), ["4:13", "4:20"]);
+    let edits = "load_balancer.headers.response";
+    assert_eq!(places(edits, "remove = [\"A B\", \"x\", \"te\"]"), ["4:11", "4:23"]);
+    assert_eq!(places("load_balancer.retry", "on = [\"x\", \"connect\", 1]"), ["4:7", "4:23"]);
+    let route = "methods = [\"get\", \"PUT\", \"TRACE\"]\npool = \"default\"";
+    assert_eq!(places("[route]", route), ["4:12", "4:26"]);
 }
 
 #[test]

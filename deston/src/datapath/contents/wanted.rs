@@ -17,7 +17,7 @@ use crate::datapath::former::Former;
 use crate::datapath::host::Network;
 use crate::datapath::kernel::Hook;
 use crate::datapath::plan::Role;
-use crate::model;
+use crate::model::{self, nanoseconds};
 
 /// The bits of `Globals::flags` that this process decides.
 pub(in crate::datapath) const OUR_FLAGS: u32 = global::DNAT | global::CSUM_IPV6 | global::FLOW_LOG;
@@ -151,10 +151,6 @@ fn entry(facts: &Facts<'_>, open: &Open, is_open: bool) -> ListenerEntry {
         Role::Balance(model::Forwarding::DsrL2) => Forwarding::DsrL2,
         Role::Balance(model::Forwarding::DsrIpip) => Forwarding::DsrIpip,
     };
-    let (interval, tolerance) = guard.rate_limit.map_or((0, 0), |limit| {
-        let interval = ns(limit.interval);
-        (interval, interval.saturating_mul(u64::from(limit.burst.get() - 1)))
-    });
     ListenerEntry {
         number: open.number,
         flags: flags.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, flag)| all | flag),
@@ -164,9 +160,9 @@ fn entry(facts: &Facts<'_>, open: &Open, is_open: bool) -> ListenerEntry {
         snat_port_min: l4.map_or(0, |l4| l4.snat_ports.min),
         snat_port_max: l4.map_or(0, |l4| l4.snat_ports.max),
         timeouts: l4.map(|l4| timeouts(&l4.flows)).unwrap_or_default(),
-        rate_interval_ns: interval,
-        rate_tolerance_ns: tolerance,
-        sticky_ns: ns(sticky),
+        rate_interval_ns: guard.rate_limit.map_or(0, |limit| limit.interval_ns()),
+        rate_tolerance_ns: guard.rate_limit.map_or(0, |limit| limit.tolerance_ns()),
+        sticky_ns: nanoseconds(sticky),
         ..ListenerEntry::default()
     }
 }
@@ -230,15 +226,11 @@ fn add_addresses(facts: &Facts<'_>, contents: &mut Contents) {
 
 fn timeouts(flows: &model::FlowTimeouts) -> FlowTimeouts {
     FlowTimeouts {
-        tcp_syn_ns: ns(flows.tcp_syn),
-        tcp_established_ns: ns(flows.tcp_established),
-        tcp_fin_ns: ns(flows.tcp_fin),
-        tcp_rst_ns: ns(flows.tcp_rst),
-        udp_one_way_ns: ns(flows.udp_one_way),
-        udp_two_way_ns: ns(flows.udp_two_way),
+        tcp_syn_ns: nanoseconds(flows.tcp_syn),
+        tcp_established_ns: nanoseconds(flows.tcp_established),
+        tcp_fin_ns: nanoseconds(flows.tcp_fin),
+        tcp_rst_ns: nanoseconds(flows.tcp_rst),
+        udp_one_way_ns: nanoseconds(flows.udp_one_way),
+        udp_two_way_ns: nanoseconds(flows.udp_two_way),
     }
-}
-
-fn ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

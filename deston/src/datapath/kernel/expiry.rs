@@ -11,6 +11,7 @@ use deston_common::net::{Ipv4Be, Ipv6Be};
 use super::error::program;
 use super::family::{Wire, is_v4, narrow_key};
 use super::{EXPIRE4, EXPIRE6, Kernel, KernelError, xdp};
+use crate::model::nanoseconds;
 
 /// What one sweep saw and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl Kernel {
         now: Duration,
         mut is_over: impl FnMut(&FlowEntry<Ipv6Be>) -> bool,
     ) -> Result<Swept, KernelError> {
-        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let now = nanoseconds(now);
         let mut swept = Swept::default();
         let [mut v4, mut v6] = [const { Vec::new() }; 2];
         for flow in self.try_flows() {

@@ -30,8 +30,8 @@ pub(super) struct Entry {
 
 impl Log {
     /// A request's head is complete, and as the client sent it.
-    pub(super) fn begin<B>(&self, request: &Request<B>, client: &Rc<Client>) {
-        let entry = Entry::new(client).map(|mut entry| {
+    pub(super) fn begin<B>(&self, request: &Request<B>, client: &Rc<Client>, listener: &str) {
+        let entry = Entry::new(client, listener).map(|mut entry| {
             entry.note(|record| describe(record, request));
             entry
         });
@@ -85,12 +85,12 @@ impl Log {
 
 impl Entry {
     /// An empty record; `None` if the request is to have none.
-    fn new(client: &Rc<Client>) -> Option<Self> {
+    fn new(client: &Rc<Client>, listener: &str) -> Option<Self> {
         let keep = client.worker.access.as_ref()?.next()?;
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let mut record = Box::new(Record::new(time, client.address));
         record.tls = client.presented.as_ref().map(|presented| presented.version());
-        record.set(Word::Listener, client.listener.serving().listener.name.as_bytes());
+        record.set(Word::Listener, listener.as_bytes());
         Some(Self { record: Some(record), began: Instant::now(), keep, client: Rc::clone(client) })
     }
 
@@ -121,7 +121,8 @@ impl Drop for Entry {
 
 /// Tells of a request whose head never became one: hyper could not read it, or it took too long.
 pub(super) fn unread(client: &Rc<Client>, status: StatusCode, reason: &'static str) {
-    if let Some(mut entry) = Entry::new(client) {
+    let serving = client.listener.serving();
+    if let Some(mut entry) = Entry::new(client, &serving.listener.name) {
         entry.note(|record| {
             record.status = Some(status.as_u16());
             record.reason = Some(reason);

@@ -43,9 +43,9 @@ pub(super) async fn answer(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
 ) -> Result<Response<Logged>, Infallible> {
-    downstream.log.begin(&request, &downstream.client);
     // Read once, so that a request is served by one configuration.
     let serving = downstream.client.listener.serving();
+    downstream.log.begin(&request, &downstream.client, &serving.listener.name);
     let l7 = match &serving.listener.layer {
         Layer::L7(l7) => Some(l7),
         Layer::L4(_) => None,
@@ -57,7 +57,7 @@ pub(super) async fn answer(
     let mut response = match forward(&downstream, &serving, id.as_ref(), request).await {
         Ok(response) => response,
         Err(error) => {
-            report(&downstream, &error);
+            report(&downstream, &serving, &error);
             downstream.log.fail(error.reason());
             downstream.clock.response_ended();
             let mut response = respond::error(&error, l7.map(|l7| &l7.error_pages));
@@ -317,11 +317,11 @@ fn one_length(headers: &mut HeaderMap, incoming: &Incoming) -> Option<u64> {
     }
 }
 
-fn report(downstream: &Downstream, error: &Error) {
+fn report(downstream: &Downstream, serving: &Serving, error: &Error) {
     let client = downstream.named();
     if error.status() == StatusCode::SERVICE_UNAVAILABLE {
         if let Some(untold) = downstream.client.worker.notices.refused.due() {
-            let listener = &downstream.client.listener.serving().listener.name;
+            let listener = &serving.listener.name;
             let cause = error.source().map(tracing::field::display);
             tracing::warn!(listener, %error, cause, untold, "requests are answered with 503");
         }

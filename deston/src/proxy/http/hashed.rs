@@ -92,6 +92,17 @@ mod tests {
     }
 
     #[test]
+    fn the_value_of_a_cookie_is_all_that_follows_its_whole_name() {
+        let request = request("/", &[("cookie", "a=1; session=abc;b=2"), ("cookie", "last=x=y")]);
+        let found = |name| cookie(request.headers(), name);
+        assert_eq!(found("session"), Some(&b"abc"[..]));
+        assert_eq!(found("b"), Some(&b"2"[..]));
+        assert_eq!(found("last"), Some(&b"x=y"[..]));
+        assert_eq!(found("ession"), None);
+        assert_eq!(found("Session"), None);
+    }
+
+    #[test]
     fn a_cookie_is_found_among_others() {
         alike(
             &HashKey::Cookie("id".to_owned()),

@@ -123,8 +123,8 @@ mod tests {
     use super::super::validate;
     use super::*;
     use crate::config;
-    use crate::live::{Load, View};
-    use crate::model::{Layer, Limits, Rules, Treatment};
+    use crate::live::View;
+    use crate::model::{Layer, Limits, Rules};
 
     /// What serves a listener with routes between the pools `default` and `other`.
     fn serving(routes: &str) -> Serving {
@@ -136,16 +136,7 @@ mod tests {
         let find = |name: &str| {
             let timeouts = model.pool(name)?.timeouts;
             let table = Box::new(deston_common::table::Table::EMPTY);
-            let view = View {
-                table,
-                servers: Vec::new(),
-                timeouts,
-                sticky: None,
-                treatment: Treatment::NONE,
-                hash_key: None,
-                load: Load::default(),
-                cookie: None,
-            };
+            let view = View::new(table, Vec::new(), timeouts);
             Some(Arc::new(Pool::new(name.to_owned(), view)))
         };
         Serving::with_routes(Arc::clone(&model.listeners[0]), find).unwrap()
